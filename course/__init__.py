@@ -1,0 +1,1 @@
+"""Image generation from scratch: the models, the mathematics and the tools of the course."""

@@ -1,0 +1,1 @@
+"""Exercises: checks, students' copies and grading."""

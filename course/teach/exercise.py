@@ -1,0 +1,223 @@
+"""What an exercise is: a pure check of any callable, and the answer of the course.
+
+A check draws its own random inputs from a seed, calls the candidate and returns a list of
+`Property`. It prints nothing, keeps nothing and never looks inside the candidate, so the candidate
+may as well be a proxy to a process that is not trusted. Printing and recording are in `check`.
+"""
+
+import inspect
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Property:
+    """One thing a check looked at.
+
+    Attributes:
+        name: what should hold, in words.
+        passed: whether it does.
+        message: what came instead and, if known, the cause; empty when it passed.
+        attempted: False if the candidate is still the empty stub.
+    """
+
+    name: str
+    passed: bool
+    message: str = ""
+    attempted: bool = True
+
+
+class Draw:
+    """Random inputs of a check: float64, a new stream per seed, the global generator untouched."""
+
+    def __init__(self, seed: int):
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def normal(self, *shape: int) -> Tensor:
+        return torch.randn(shape, generator=self.generator, dtype=torch.float64)
+
+    def uniform(self, low: float, high: float, *shape: int) -> Tensor:
+        unit = torch.rand(shape, generator=self.generator, dtype=torch.float64)
+        return low + (high - low) * unit
+
+    def integer(self, low: int, high: int) -> int:
+        """One integer from low to high, both included."""
+        return int(torch.randint(low, high + 1, (), generator=self.generator))
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """A named exercise.
+
+    Attributes:
+        name: the name of the function that the student writes.
+        check: yields properties of a candidate for the inputs of a `Draw`.
+        reference: the answer of the course, defined in `course`.
+        kind: "function", "number" or "referee".
+    """
+
+    name: str
+    check: Callable[[Callable, Draw], Iterator[Property]]
+    reference: Callable
+    kind: str = "function"
+
+    def run(self, candidate: Callable, seed: int) -> list[Property]:
+        """Check a candidate on the inputs of one seed. Pure: the same seed gives the same list."""
+        return list(self.check(candidate, Draw(seed)))
+
+
+def exercise(reference: Callable, kind: str = "function") -> Callable[[Callable], Exercise]:
+    """Make an exercise of a check function `check(candidate, draw)` that yields properties."""
+
+    def make(check: Callable) -> Exercise:
+        return Exercise(check.__name__, check, reference, kind)
+
+    return make
+
+
+def agrees(
+    name: str,
+    candidate: Callable,
+    inputs: tuple,
+    want: Tensor,
+    axes: str = "",
+    wrong: Mapping[str, Callable] | None = None,
+) -> Property:
+    """Property: candidate(*inputs) is the tensor `want`.
+
+    Args:
+        name: what should hold, in words.
+        candidate: function under test; it gets copies of the inputs.
+        inputs: positional arguments.
+        want: right answer.
+        axes: names of the axes of the answer, for example "B D".
+        wrong: known wrong answers: cause -> function of the same inputs. The one that matches the
+            candidate's output is named in the message.
+    """
+    copies = tuple(item.clone() if isinstance(item, Tensor) else item for item in inputs)
+    try:
+        got = candidate(*copies)
+    except Exception as error:
+        return _raised(name, error)
+    problem = _difference(got, want, axes)
+    if problem is None:
+        for given, copy in zip(inputs, copies, strict=True):
+            if isinstance(given, Tensor) and not torch.equal(given, copy):
+                return Property(name, False, "it changes its input in place: work on a new tensor")
+        return Property(name, True)
+    for cause, mistake in (wrong or {}).items():
+        if _difference(got, mistake(*inputs), axes) is None:
+            return Property(name, False, cause)
+    return Property(name, False, problem)
+
+
+def decides(
+    name: str, candidate: Callable, subject: Callable, want: bool, message: str
+) -> Property:
+    """Property: the student's referee, called on a function, returns the right verdict.
+
+    Args:
+        name: what should hold, in words.
+        candidate: the student's referee.
+        subject: the function to be judged; the referee sees neither its name nor its source file.
+        want: True if the referee must accept it.
+        message: what a wrong verdict means.
+    """
+
+    def formula(*arguments):
+        return subject(*arguments)
+
+    try:
+        verdict = candidate(formula)
+    except Exception as error:
+        return _raised(name, error)
+    if isinstance(verdict, Tensor) and verdict.numel() == 1:
+        verdict = verdict.item()
+    if type(verdict).__name__ not in ("bool", "bool_"):
+        return Property(name, False, f"expected True or False, got {_describe(verdict)}")
+    return Property(name, True) if bool(verdict) == want else Property(name, False, message)
+
+
+def number(
+    name: str,
+    right: float,
+    wrong: Mapping[str, float],
+    reference: Callable,
+    tolerance: float = 0.005,
+) -> Exercise:
+    """An exercise done with a pencil: the candidate takes nothing and returns a number.
+
+    Args:
+        name: name of the exercise.
+        right: right answer.
+        wrong: known wrong answers: cause -> number.
+        reference: function that computes the right answer.
+        tolerance: largest relative difference that counts as right.
+    """
+
+    def close(a: float, b: float) -> bool:
+        return abs(a - b) <= tolerance * abs(b)
+
+    def check(candidate: Callable, draw: Draw) -> Iterator[Property]:
+        title = f"your number, to {tolerance:.1%}"
+        try:
+            got = float(candidate())
+        except Exception as error:
+            yield _raised(title, error)
+            return
+        if close(got, right):
+            yield Property(title, True)
+            return
+        causes = (cause for cause, value in wrong.items() if close(got, value))
+        yield Property(title, False, next(causes, f"{got:.6g} is not it"))
+
+    return Exercise(name, check, reference, kind="number")
+
+
+def _difference(got: Any, want: Tensor, axes: str) -> str | None:
+    """What is different about `got`, or None if it equals `want`."""
+    if not isinstance(got, Tensor):
+        return f"expected a torch tensor of shape {_shape(want, axes)}, got {_describe(got)}"
+    if got.shape != want.shape:
+        return f"expected shape {_shape(want, axes)}, got {_shape(got, axes)}"
+    if got.dtype.is_floating_point != want.dtype.is_floating_point or (
+        (got.dtype is torch.bool) != (want.dtype is torch.bool)
+    ):
+        return f"expected dtype {want.dtype}, got {got.dtype}"
+    got, want = got.detach().to(torch.float64), want.detach().to(torch.float64)
+    if torch.allclose(got, want, rtol=1e-5, atol=1e-7):
+        return None
+    if bool(got.isnan().any()) and not bool(want.isnan().any()):
+        return "it contains nan"
+    gap = (got - want).abs().nan_to_num(nan=torch.inf)
+    place = tuple(int(i) for i in torch.unravel_index(gap.argmax(), gap.shape))
+    where = f"at {list(place)} " if place else ""
+    return f"{where}expected {want[place].item():.6g}, got {got[place].item():.6g}"
+
+
+def _shape(tensor: Tensor, axes: str) -> str:
+    names = axes.split()
+    if len(names) != tensor.ndim:
+        return str(tuple(tensor.shape))
+    return "(" + ", ".join(f"{n}={s}" for n, s in zip(names, tensor.shape, strict=True)) + ")"
+
+
+def _describe(value: Any) -> str:
+    if value is None:
+        return "None: is the return missing?"
+    return f"{type(value).__name__} {value!r}"[:80]
+
+
+def _raised(name: str, error: Exception) -> Property:
+    if isinstance(error, NotImplementedError):
+        return Property(name, False, "not attempted yet", attempted=False)
+    frames = traceback.extract_tb(error.__traceback__)
+    here = inspect.getsourcefile(agrees)
+    theirs = [frame for frame in frames if frame.filename != here]
+    line = f", line {theirs[-1].lineno}: {theirs[-1].line}" if theirs and theirs[-1].line else ""
+    return Property(name, False, f"it raises {type(error).__name__}: {error}{line}")

@@ -1,0 +1,236 @@
+"""The layer that a check cell calls."""
+
+import functools
+import json
+import sys
+
+import pytest
+import torch
+
+from course.lab import predict
+from course.models import vae
+from course.teach import check
+
+
+def right(mu, logvar, noise):
+    return mu + noise * torch.exp(logvar / 2)
+
+
+def wrong(mu, logvar, noise):
+    return mu + noise * torch.exp(logvar)
+
+
+def stub(mu, logvar, noise):
+    raise NotImplementedError
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch, tmp_path):
+    monkeypatch.setattr(check, "_outcomes", {})
+    monkeypatch.delenv("COURSE_STRICT", raising=False)
+    monkeypatch.delenv("NBGRADER_EXECUTION", raising=False)
+    monkeypatch.chdir(tmp_path)
+    predict.reset()
+
+
+@pytest.fixture
+def strict(monkeypatch):
+    monkeypatch.setenv("COURSE_STRICT", "1")
+
+
+def test_the_student_keeps_a_right_function(capsys, strict):
+    assert check.reparametrise(right) is right
+    check.require("reparametrise")
+    assert capsys.readouterr().out.startswith("[yours] reparametrise\n  ok  z = mu + sigma")
+
+
+@pytest.mark.parametrize("answer", [wrong, stub])
+def test_a_wrong_or_missing_function_is_replaced_by_a_marked_one_that_works(answer, strict):
+    given = check.reparametrise(answer)
+    assert given.__course_reference__ == "reparametrise"
+    one = torch.ones(2, 3)
+    torch.testing.assert_close(given(one, one, one), right(one, one, one))
+    with pytest.raises(check.CheckFailed, match="reparametrise: "):
+        check.require("reparametrise")
+
+
+def test_the_badge_names_the_cause(capsys):
+    check.reparametrise(wrong)
+    assert "this is exp(logvar), the variance" in capsys.readouterr().out
+    check.reparametrise(stub)
+    assert "[ours] reparametrise: it is not attempted yet" in capsys.readouterr().out
+
+
+def test_running_a_failed_check_again_never_passes(capsys, strict):
+    given = check.reparametrise(wrong)
+    for _ in range(3):
+        given = check.reparametrise(given)
+        assert (
+            "this is the course's: run your own cell again"
+            in capsys.readouterr().out.split("[ours]")[-1]
+        )
+        with pytest.raises(check.CheckFailed, match="this is exp"):
+            check.require("reparametrise")
+    assert check.reparametrise(right) is right
+    check.require("reparametrise")
+
+
+class Callable:
+    def __call__(self, mu, logvar, noise):
+        return vae.reparametrise(mu, logvar, noise)
+
+
+def calls_it(mu, logvar, noise):
+    return vae.reparametrise(mu, logvar, noise)
+
+
+@functools.wraps(right)
+def in_disguise(mu, logvar, noise):
+    return vae.reparametrise(mu, logvar, noise)
+
+
+@pytest.mark.parametrize(
+    "borrowed",
+    [
+        vae.reparametrise,
+        functools.partial(vae.reparametrise),
+        lambda *inputs: vae.reparametrise(*inputs),
+        calls_it,
+        in_disguise,
+        Callable(),
+        vae.kl_standard_normal,
+    ],
+)
+def test_the_answer_of_the_course_never_passes(borrowed, strict):
+    given = check.reparametrise(borrowed)
+    assert hasattr(given, "__course_reference__")
+    with pytest.raises(check.CheckFailed):
+        check.require("reparametrise")
+
+
+def test_other_functions_of_the_course_may_be_used(strict):
+    def elbo(x, x_mean, mu, logvar, variance):
+        kl = vae.kl_standard_normal(mu, logvar)
+        return vae.gaussian_log_likelihood(x, x_mean, variance) - kl
+
+    assert check.elbo(elbo) is elbo
+    check.require("elbo")
+
+
+def test_a_borrowed_answer_does_not_undo_a_pass(strict):
+    check.reparametrise(right)
+    check.reparametrise(vae.reparametrise)
+    check.require("reparametrise")
+
+
+def test_a_function_that_became_wrong_undoes_a_pass(strict):
+    check.reparametrise(right)
+    check.reparametrise(wrong)
+    with pytest.raises(check.CheckFailed):
+        check.require("reparametrise")
+
+
+def test_require_is_silent_unless_grading(monkeypatch):
+    check.require("reparametrise")
+    check.reparametrise(wrong)
+    check.require("reparametrise")
+    monkeypatch.setenv("NBGRADER_EXECUTION", "validate")
+    with pytest.raises(check.CheckFailed):
+        check.require("reparametrise")
+
+
+def test_require_insists_on_a_check(strict):
+    with pytest.raises(check.CheckFailed, match="run its check first"):
+        check.require("reparametrise")
+
+
+@pytest.mark.usefixtures("no_typecheck")
+def test_a_result_in_place_of_a_function_is_explained(capsys):
+    check.reparametrise(torch.zeros(3))
+    assert "expected a function, got Tensor" in capsys.readouterr().out
+
+
+def test_the_profiler_of_others_survives():
+    def theirs(*_):
+        return None
+
+    sys.setprofile(theirs)
+    try:
+        check.reparametrise(wrong)
+        check.reparametrise(lambda *_: 1 / 0)
+        assert sys.getprofile() is theirs
+    finally:
+        sys.setprofile(None)
+
+
+def test_the_global_generator_is_left_alone():
+    torch.manual_seed(3)
+    want = torch.randn(4)
+    torch.manual_seed(3)
+    check.reparametrise(right)
+    check.catches_bug(lambda sample: True)
+    assert torch.equal(torch.randn(4), want)
+
+
+@pytest.mark.usefixtures("no_typecheck")
+def test_numbers(strict, capsys):
+    def skew_of_mean():
+        return 0.365
+
+    assert check.number("skew_of_mean", skew_of_mean) is skew_of_mean
+    check.require("skew_of_mean")
+    given = check.number("skew_of_mean", lambda: 2)
+    assert given() == pytest.approx(0.3651, abs=1e-4)
+    assert "the skewness of one draw" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="does not ask for a number"):
+        check.number("elbo", lambda: 2)
+    check.number("skew_of_mean", 0.365)
+    assert "expected a function, got float" in capsys.readouterr().out
+
+
+def test_unknown_names_list_the_near_ones():
+    with pytest.raises(AttributeError, match="did you mean reparametrise"):
+        check.reparametrize  # noqa: B018
+    with pytest.raises(ValueError, match="did you mean elbo"):
+        check.require("elbow")
+    assert {"elbo", "number", "require", "summary"} <= set(dir(check))
+
+
+def test_the_summary_counts(capsys):
+    check.reparametrise(right)
+    check.kl_standard_normal(lambda mu, logvar: -mu.sum(-1))
+    predict.predict("which", "a")
+    predict.reveal("which", "a")
+    capsys.readouterr()
+    check.summary()
+    out = capsys.readouterr().out
+    assert "1 of 2 exercises are yours" in out
+    assert "1 right of 1 given, 1 asked" in out
+
+
+def test_messages_are_escaped_in_html():
+    outcome = check.Outcome("name", "failed", "<script>", ())
+    assert "<script>" not in outcome._repr_html_()
+    assert "&lt;script&gt;" in outcome._repr_html_()
+
+
+def test_progress_is_recorded_in_a_workspace_only(tmp_path, capsys):
+    check.reparametrise(right)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / ".course").mkdir()
+    check.reparametrise(wrong)
+    file = tmp_path / ".course" / "progress" / "reparametrise.json"
+    entry = json.loads(file.read_text())
+    assert entry["status"] == "failed"
+    assert entry["exercise"] == "reparametrise"
+    assert "variance" in entry["message"]
+    check.reparametrise(check.reparametrise(right))
+    assert json.loads(file.read_text())["status"] == "passed"
+    assert [p.name for p in file.parent.iterdir()] == ["reparametrise.json"]
+
+
+def test_progress_that_cannot_be_saved_is_said_and_does_not_stop_the_check(tmp_path, capsys):
+    (tmp_path / ".course").mkdir()
+    (tmp_path / ".course" / "progress").write_text("not a folder")
+    assert check.reparametrise(right) is right
+    assert "your progress could not be saved" in capsys.readouterr().err
