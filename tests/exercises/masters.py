@@ -1,0 +1,52 @@
+"""The exercises as the master notebooks hold them."""
+
+import re
+from dataclasses import dataclass
+
+from course.teach.workspace import exercise_of, find_masters, marks_of, read
+
+
+@dataclass(frozen=True)
+class Written:
+    """The three cells of one exercise: the text of each, and the points."""
+
+    notebook: str
+    name: str
+    task: str = ""
+    solution: str = ""
+    check: str = ""
+    points: float = 0.0
+
+
+def load_exercises() -> dict[str, Written]:
+    found: dict[str, dict] = {}
+    for notebook, path in find_masters().items():
+        for cell in read(path).cells:
+            name = exercise_of(cell)
+            if name is None:
+                continue
+            entry = found.setdefault(name, {"notebook": notebook, "name": name})
+            marks = marks_of(cell)
+            part = "check" if marks["grade"] else "solution" if marks["solution"] else "task"
+            assert part not in entry, f"{notebook}: two {part} cells for {name}"
+            entry[part] = cell.source
+            if part == "check":
+                entry["points"] = float(marks["points"])
+    return {name: Written(**entry) for name, entry in found.items()}
+
+
+WRITTEN = load_exercises()
+
+
+def define(source: str, name: str, **names):
+    """Run the source of a cell; return the function of that name."""
+    scope: dict = {"__name__": "__main__", **names}
+    exec(compile("import math\nimport torch\n" + source, f"<{name}>", "exec"), scope)
+    return scope[name]
+
+
+def body(written: Written) -> str:
+    """What stands between the solution marks."""
+    inside = re.findall(r"### BEGIN SOLUTION\n(.*?)[ \t]*### END SOLUTION", written.solution, re.S)
+    assert len(inside) == 1, f"{written.name}: expected one solution region, got {len(inside)}"
+    return inside[0]

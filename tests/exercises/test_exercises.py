@@ -1,0 +1,99 @@
+"""Every exercise of the notebooks: whole, solvable in more than one way, and not to be fooled."""
+
+import re
+
+import pytest
+from alternatives import ALTERNATIVES
+from masters import WRITTEN, body, define
+from mutants import MUTANTS
+
+from course.teach import check
+from course.teach.checks import EXERCISES
+
+SEEDS = (0, 1, 2)
+
+
+@pytest.fixture(params=WRITTEN.values(), ids=WRITTEN.keys())
+def written(request):
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch, tmp_path):
+    monkeypatch.setattr(check, "_outcomes", {})
+    monkeypatch.setenv("COURSE_STRICT", "1")
+    monkeypatch.chdir(tmp_path)
+
+
+def run_cell(written, function):
+    """What the check cell does with a function of the student."""
+    scope = {"check": check, written.name: function}
+    exec(written.check, scope)
+    return scope[written.name]
+
+
+def test_notebooks_and_checks_name_the_same_exercises():
+    assert set(WRITTEN) == set(EXERCISES) == set(ALTERNATIVES) == set(MUTANTS)
+
+
+def test_an_exercise_is_whole(written):
+    for part in ("minutes", "point", "<details>", "Hint 1", "Hint 2", "but fails", "looks like"):
+        assert part in written.task, f"{written.name}: no {part!r} in the task"
+    assert f"{written.notebook}.ipynb" in written.task
+    assert re.search(rf"^def {written.name}\(", written.solution, re.M)
+    assert body(written).strip()
+    assert f'check.require("{written.name}")' in written.check
+    assert written.points > 0
+
+
+def test_the_solution_passes(written):
+    solution = define(written.solution, written.name)
+    assert run_cell(written, solution) is solution
+    for seed in SEEDS:
+        assert all(p.passed for p in EXERCISES[written.name].run(solution, seed))
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_other_right_answers_pass(written, which):
+    answer = define(ALTERNATIVES[written.name][which], written.name)
+    assert run_cell(written, answer) is answer
+    for seed in SEEDS:
+        assert all(p.passed for p in EXERCISES[written.name].run(answer, seed))
+
+
+def test_the_empty_cell_is_told_so(written, capsys):
+    empty = written.solution.replace(body(written), "    raise NotImplementedError\n")
+    with pytest.raises(check.CheckFailed, match="not attempted yet"):
+        run_cell(written, define(empty, written.name))
+
+
+def test_the_answer_of_the_course_never_passes(written):
+    reference = EXERCISES[written.name].reference
+    for borrowed in (reference, lambda *inputs: reference(*inputs)):
+        with pytest.raises(check.CheckFailed):
+            run_cell(written, borrowed)
+    assert all(p.passed for seed in SEEDS for p in EXERCISES[written.name].run(reference, seed))
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "cause"),
+    [(name, *patch) for name, patches in MUTANTS.items() for patch in patches],
+)
+def test_a_mutant_fails_and_the_cause_is_named(name, old, new, cause, capsys):
+    written = WRITTEN[name]
+    solution = body(written)
+    assert solution.count(old) == 1, f"{old!r} stands {solution.count(old)} times in:\n{solution}"
+    mutant = define(written.solution.replace(solution, solution.replace(old, new)), name)
+    with pytest.raises(check.CheckFailed, match=re.escape(cause)):
+        run_cell(written, mutant)
+    for seed in SEEDS:
+        failed = [p.message for p in EXERCISES[name].run(mutant, seed) if not p.passed]
+        assert failed, f"seed {seed}: the mutant passes"
+        assert cause in failed[0], f"seed {seed}: {failed}"
+    again = define(written.solution, name)
+    assert run_cell(written, again) is again
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_every_exercise_has_mutants(name):
+    assert len(MUTANTS[name]) >= (2 if EXERCISES[name].kind == "number" else 3)
