@@ -8,6 +8,7 @@
 Every exercise of `course.teach.checks` is an attribute of this module.
 """
 
+import contextlib
 import datetime
 import difflib
 import functools
@@ -17,7 +18,6 @@ import json
 import os
 import secrets
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from IPython.display import display
 from course.lab import predict
 from course.teach.checks import EXERCISES
 from course.teach.exercise import Exercise, Property
+from course.teach.workspace import write
 
 _outcomes: dict[str, "Outcome"] = {}
 
@@ -170,7 +171,9 @@ def _judge(exercise: Exercise, candidate: Callable) -> Outcome:
         return Outcome(exercise.name, "failed", message)
     seed = secrets.randbelow(2**31)
     watched, ran = _watched(candidate, exercise.reference)
-    properties = tuple(exercise.run(watched, seed))
+    # nbgrader takes all points from a cell that writes to stderr, be it a mere warning.
+    with contextlib.redirect_stderr(sys.stdout):
+        properties = tuple(exercise.run(watched, seed))
     if not properties[0].attempted:
         return Outcome(exercise.name, "todo", "it is not attempted yet")
     if ran:
@@ -246,11 +249,8 @@ def _record(outcome: Outcome) -> None:
         "message": outcome.message,
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
-    folder = workspace / "progress"
+    path = workspace / "progress" / f"{outcome.exercise}.json"
     try:
-        folder.mkdir(exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=folder, suffix=".tmp", delete=False) as file:
-            json.dump(entry, file)
-        os.replace(file.name, folder / f"{outcome.exercise}.json")
+        write(path, json.dumps(entry).encode())
     except OSError as error:
-        print(f"your progress could not be saved in {folder}: {error.strerror}", file=sys.stderr)
+        print(f"your progress could not be saved in {path}: {error.strerror}")

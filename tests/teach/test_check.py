@@ -3,6 +3,7 @@
 import functools
 import json
 import sys
+import warnings
 
 import pytest
 import torch
@@ -163,6 +164,21 @@ def test_the_profiler_of_others_survives():
         sys.setprofile(None)
 
 
+def test_warnings_of_a_right_function_cost_no_marks(capsys):
+    def warns(mu, logvar, noise):
+        warnings.warn("look here", stacklevel=1)
+        return right(mu, logvar, noise)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = lambda message, *_: print(message, file=sys.stderr)
+        check.reparametrise(warns)
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "look here" in out
+    assert "[yours]" in out
+
+
 def test_the_global_generator_is_left_alone():
     torch.manual_seed(3)
     want = torch.randn(4)
@@ -233,4 +249,4 @@ def test_progress_that_cannot_be_saved_is_said_and_does_not_stop_the_check(tmp_p
     (tmp_path / ".course").mkdir()
     (tmp_path / ".course" / "progress").write_text("not a folder")
     assert check.reparametrise(right) is right
-    assert "your progress could not be saved" in capsys.readouterr().err
+    assert "your progress could not be saved" in capsys.readouterr().out
