@@ -1,0 +1,117 @@
+"""The commands of `python -m course`; each imports what it needs when it runs: help is quick."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="Image generation from scratch: open the notebooks, keep track of your exercises.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Workspace = Annotated[
+    Path | None,
+    typer.Option(help="Folder of your copies.", show_default="workspace/ in the clone"),
+]
+
+
+def _finish(task: Callable[..., int], *args: object, **kwargs: object) -> None:
+    """Exit with what `task` returns; a user's mistake becomes one line on stderr and code 2."""
+    from course.teach.student import WorkspaceError
+
+    try:
+        code = task(*args, **kwargs)
+    except WorkspaceError as error:
+        typer.echo(f"course: {error}", err=True)
+        code = 2
+    raise typer.Exit(code)
+
+
+def _version(asked: bool) -> bool:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"course {version('course-image-generation')}")
+        raise typer.Exit
+    return asked
+
+
+@app.callback()
+def _options(
+    _: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None: ...
+
+
+@app.command()
+def lab(
+    browser: Annotated[bool, typer.Option(help="Open a browser window.")] = True,
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Port, or the next free one after it.")
+    ] = 8888,
+    workspace: Workspace = None,
+) -> None:
+    """Open JupyterLab on your copies of the notebooks."""
+    from course import server
+
+    _finish(server.serve, workspace, browser=browser, port=port)
+
+
+@app.command()
+def doctor() -> None:
+    """Check that everything works here; say what to do if not."""
+    from course import doctor as checks
+
+    raise typer.Exit(checks.examine())
+
+
+@app.command()
+def student(workspace: Workspace = None) -> None:
+    """Write or update your copies of the notebooks; your work stays."""
+    from course.teach import student as copies
+
+    _finish(copies.make_copies, workspace)
+
+
+@app.command()
+def progress(workspace: Workspace = None) -> None:
+    """Show which exercises you have solved."""
+    from course.teach import student as copies
+
+    _finish(copies.progress, workspace)
+
+
+@app.command()
+def reset(
+    notebook: Annotated[str, typer.Argument(help="Which copy: 12_vae, 12_vae.ipynb or 12.")],
+    exercise: Annotated[
+        str | None, typer.Argument(help="Only this exercise.", show_default="the whole notebook")
+    ] = None,
+    workspace: Workspace = None,
+) -> None:
+    """Start a notebook or an exercise afresh; a backup is kept."""
+    from course.teach import student as copies
+
+    _finish(copies.reset, notebook, exercise, workspace)
+
+
+@app.command()
+def grade(
+    submission: Annotated[Path, typer.Argument(help="A filled-in copy of a notebook.")],
+) -> None:
+    """Run one filled-in copy, of someone you trust; print its marks."""
+    from course.teach import grade as grading
+
+    _finish(grading.grade, submission)
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="python -m course")

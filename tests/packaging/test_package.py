@@ -1,0 +1,120 @@
+"""What is packaged, what importing it costs, and what it needs."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+# What training and sampling may use; the test below adds what these themselves require.
+CORE = ["torch", "numpy", "einops", "jaxtyping", "accelerate", "safetensors", "tqdm", "typer"]
+LEAN = ["data", "models", "diffusion", "training", "pipeline", "cli"]
+
+BLOCK_AND_IMPORT = """
+import importlib, json, sys
+from importlib import metadata
+from packaging.requirements import Requirement
+
+core, modules = json.loads(sys.argv[1])
+allowed, todo = set(), list(core)
+while todo:
+    name = todo.pop().lower().replace("_", "-")
+    if name not in allowed:
+        allowed.add(name)
+        try:
+            lines = metadata.requires(name) or []
+        except metadata.PackageNotFoundError:
+            continue
+        wanted = map(Requirement, lines)
+        todo += [r.name for r in wanted if not r.marker or r.marker.evaluate({"extra": ""})]
+blocked = {
+    module
+    for module, owners in metadata.packages_distributions().items()
+    if module != "course" and not any(o.lower().replace("_", "-") in allowed for o in owners)
+}
+for name in blocked:
+    sys.modules[name] = None  # import raises ModuleNotFoundError
+for module in modules:
+    importlib.import_module(module)
+print(json.dumps(sorted(blocked)))
+"""
+
+
+def run_python(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, **options
+    )
+
+
+def source_files():
+    """Files of the project, tracked or not yet, without what git ignores."""
+    if not (ROOT / ".git").exists() or not shutil.which("git"):
+        pytest.skip("not a git checkout")
+    command = ["git", "ls-files", "-co", "--exclude-standard", "-z"]
+    names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [name for name in names.split("\0") if name and (ROOT / name).is_file()]
+
+
+def modules_of(parts):
+    paths = (path for part in parts for path in (ROOT / "course").glob(f"{part}*/**/*.py"))
+    files = (path for part in parts for path in (ROOT / "course").glob(f"{part}.py"))
+    dotted = (".".join(path.relative_to(ROOT).with_suffix("").parts) for path in [*paths, *files])
+    return sorted(name.removesuffix(".__init__") for name in dotted)
+
+
+def test_import_takes_under_a_fifth_of_a_second():
+    code = "import time; t = time.perf_counter(); import course; print(time.perf_counter() - t)"
+    assert min(float(run_python("-c", code, check=True).stdout) for _ in range(3)) < 0.2
+
+
+def test_import_loads_nothing_else():
+    code = "import sys; a = set(sys.modules); import course; print(*(set(sys.modules) - a))"
+    assert run_python("-c", code, check=True).stdout.split() == ["course"]
+
+
+def test_models_and_training_need_only_the_core():
+    modules = modules_of(LEAN)
+    assert "course.models.vae" in modules
+    result = run_python("-c", BLOCK_AND_IMPORT, json.dumps([CORE, modules]))
+    assert result.returncode == 0, result.stderr
+    blocked = json.loads(result.stdout)
+    assert {"scipy", "sklearn", "mlxtend", "matplotlib", "diffusers", "IPython"} <= set(blocked)
+
+
+def test_no_machine_path_and_no_package_index_in_the_files():
+    hosts = ["pypi" + ".org", "python" + "hosted.org", "registry.npm" + "js", "deb.debian" + ".org"]
+    hosts += ["download.pytorch" + ".org", "conda.anaconda" + ".org"]
+    machine = r"(?<![\w./<:-])/(?:work|root|home|Users|tmp|opt)/\w"
+    bad = re.compile("|".join([*map(re.escape, hosts), machine]))
+    found = []
+    for name in source_files():
+        if name.endswith((".png", ".safetensors", ".npz", ".gz")):
+            continue
+        text = (ROOT / name).read_text(encoding="utf-8")
+        text = re.sub(r'"image/(?:png|jpeg)": "[^"]*"', "", text)
+        found += [f"{name}: {match.group()}" for match in bad.finditer(text)]
+    assert found == []
+
+
+@pytest.mark.slow
+def test_wheel_holds_the_package_and_nothing_else(tmp_path):
+    files = source_files()
+    for name in files:
+        target = tmp_path / "source" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, target)
+    options = ["--no-deps", "--no-build-isolation", "--quiet", "--wheel-dir", str(tmp_path)]
+    result = run_python("-m", "pip", "wheel", *options, str(tmp_path / "source"))
+    assert result.returncode == 0, result.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    packaged = {name for name in names if not re.match(r"course_image_generation-[^/]*/", name)}
+    expected = {name for name in files if re.fullmatch(r"course/.*\.(py|mplstyle)", name)}
+    assert packaged == expected
+    assert any(name.endswith("/LICENSE") for name in names)
