@@ -1,0 +1,1 @@
+"""What the course learns from: real digits, toy distributions, and how files are fetched."""
