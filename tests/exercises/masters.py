@@ -38,10 +38,18 @@ def load_exercises() -> dict[str, Written]:
 WRITTEN = load_exercises()
 
 
-def define(source: str, name: str, **names):
-    """Run the source of a cell; return the function of that name."""
-    scope: dict = {"__name__": "__main__", **names}
-    exec(compile("import math\nimport torch\n" + source, f"<{name}>", "exec"), scope)
+SETUP = """
+import math
+import torch
+from torch.distributions import Normal, kl_divergence
+from course.models.vae import kl_standard_normal
+"""
+
+
+def define(source: str, name: str):
+    """Run the source of a cell, as a notebook does; return the function of that name."""
+    scope: dict = {"__name__": "__main__"}
+    exec(compile(SETUP + source, f"<{name}>", "exec"), scope)
     return scope[name]
 
 

@@ -66,9 +66,9 @@ def test_the_first_picture_comes_within_five_code_cells(cells):
 
 def test_predictions_are_left_to_the_reader_and_all_revealed(cells):
     text = "\n".join(cell.source for cell in code(cells))
-    asked = re.findall(r"^predict\(\"(\w+)\", (.+?)\)", text, re.M)
+    asked = re.findall(r"^predict\(\"([^\"]+)\", (.+?)\)", text, re.M)
     assert [answer for _, answer in asked] == ["..."] * len(asked)
-    assert {question for question, _ in asked} == set(re.findall(r"reveal\(\s*\"(\w+)\"", text))
+    assert {question for question, _ in asked} == set(re.findall(r"reveal\(\s*\"([^\"]+)\"", text))
 
 
 def test_pictures_are_small_and_have_a_text(cells):

@@ -57,8 +57,17 @@ def _gradients(name, candidate, inputs):
 
     mu, logvar, noise = inputs
     want = torch.stack([torch.ones_like(mu), 0.5 * torch.exp(0.5 * logvar) * noise])
-    wrong = {"no gradient gets through: is there a detach or no_grad?": lambda *a: 0 * want}
+    wrong = {
+        "no gradient gets through: is there a detach or no_grad?": lambda *_: 0 * want,
+        "no gradient reaches logvar: is sigma detached?": lambda *_: want * _only(0),
+        "no gradient reaches mu: is it detached?": lambda *_: want * _only(1),
+    }
     return agrees(name, gradients, inputs, want, "2 B D", wrong)
+
+
+def _only(i):
+    """1 for the gradient by mu (i = 0) or by logvar (i = 1), 0 for the other."""
+    return torch.eye(2, dtype=torch.float64)[i].reshape(2, 1, 1)
 
 
 def _kl_without_half(mu, logvar):
@@ -171,7 +180,7 @@ def elbo(candidate, draw):
     batch, dims, latent = draw.integer(3, 4), draw.integer(5, 6), draw.integer(7, 8)
     x, x_mean = draw.normal(batch, dims), draw.normal(batch, dims)
     mu, logvar = draw.normal(batch, latent), draw.normal(batch, latent)
-    variance = 0.25 + draw.integer(1, 4) / 16
+    variance = 0.3 + draw.integer(1, 4) / 16  # never 1/2, which would hide a lost 1/(2c)
     kl, bound = vae.kl_standard_normal, vae.elbo
 
     def constant(x, c):
