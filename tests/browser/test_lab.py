@@ -1,32 +1,22 @@
 """JupyterLab as a student meets it: safe by default, a notebook that runs, a slider that moves."""
 
 import json
-import os
 import socket
 import time
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-import nbformat
 import pytest
 
-NOTEBOOK = os.environ.get("COURSE_BROWSER_NOTEBOOK", "slider.ipynb")  # a student's copy, or our own
-CELLS = [
-    "from course.lab.plots import curves\nfrom course.lab.widgets import explore",
-    "def draw(power):\n    return curves([0, 1, 2, 3], {'y': [x**power for x in range(4)]})",
-    "explore(draw, {'power': (1, 4, 1)}, alt='a power of x')",
-]
+NOTEBOOK = "00_start_here.ipynb"
 
 
 def prepare(workspace):
-    """Put a small notebook with a slider beside the copies, and have all cells in the page."""
+    """Have all cells in the page, not only those in view."""
     labconfig = workspace / ".course" / "jupyter" / "labconfig"
     labconfig.mkdir(parents=True)
     overrides = {"@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"}}
     (labconfig / "default_setting_overrides.json").write_text(json.dumps(overrides))
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text) for text in CELLS])
-    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
-    nbformat.write(notebook, workspace / "slider.ipynb")
 
 
 def ask(lab, path, token=None, body=None):
@@ -51,7 +41,7 @@ def test_the_token_opens_the_workspace_and_nothing_above_it(lab):
         file["name"] for file in json.loads(ask(lab, "/api/contents", lab.token)[1])["content"]
     }
     assert names == {path.name for path in lab.workspace.glob("[!.]*")}
-    assert "slider.ipynb" in names
+    assert NOTEBOOK in names
     with pytest.raises(HTTPError):
         ask(lab, "/api/contents/.course", lab.token)
 
