@@ -34,6 +34,7 @@ format: setup-test ## put code and notebooks into that style
 notebooks: setup-test ## run the notebooks again and store what they print; one that fails stays as it was
 	COURSE_STRICT=1 $(PYTHON_VENV) -m nbconvert --to notebook --execute --inplace \
 		--ExecutePreprocessor.store_widget_state=False --ExecutePreprocessor.record_timing=False $(NOTEBOOKS)
+	$(PYTHON_VENV) -m nbconvert --to notebook --inplace --coalesce-streams $(NOTEBOOKS)
 
 clean: ## remove caches and leftovers of builds; .venv and workspace stay
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
