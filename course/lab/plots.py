@@ -142,11 +142,12 @@ def histogram(
     range: tuple[Number, Number] | None = None,
     xlabel: str = "",
     title: str = "",
+    density_label: str = "density",
 ) -> Figure:
     """Draw the histogram of samples as a density, with the true density over it if it is known.
 
     samples: n numbers (filled bars), or several sets by label (outlines over common bins).
-    density: a function of a float tensor, or its (x, y) drawn as they are.
+    density: a function of a float tensor, or its (x, y) drawn as they are; density_label names it.
     range: of the bins, by default that of the samples. Samples outside are not drawn but count, so
         that the bars may be compared with the density.
     Raises ValueError on no samples, NaN or infinity, no bins or an empty range.
@@ -175,7 +176,7 @@ def histogram(
             at = torch.linspace(edges[0], edges[-1], 400)
             density = (at, density(at))
         across, up = (_vector("density", v) for v in density)
-        ax.plot(across, up, color=COLORS.black, label="density")
+        ax.plot(across, up, color=COLORS.black, label=density_label)
     if density is not None or several:
         ax.legend()
     return fig

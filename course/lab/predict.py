@@ -50,8 +50,8 @@ def predict(question: str, answer: str | EllipsisType = ...) -> None:
         print(f"Your prediction: {asked.answer}. Run on to see.")
     else:
         print(
-            "No prediction yet: put a letter in place of the three dots and run this cell again"
-            " (or run on)."
+            'No prediction yet: put a letter in quotes, such as "a", in place of the three dots'
+            " and run this cell again (or run on)."
         )
 
 

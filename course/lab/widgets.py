@@ -22,6 +22,7 @@ def explore(
     controls: Mapping[str, Control],
     alt: str,
     static: Sequence[Mapping[str, Any]] | None = None,
+    of: Callable | Sequence[Callable] | None = None,
 ) -> None:
     """Show pictures of a function of a few values, and controls that redraw the last one in place.
 
@@ -32,6 +33,7 @@ def explore(
     static: the values of each picture to draw, those left out at their start; by default one
         picture of the start values. The notebook stores them all; the controls begin at the last
         one's values and redraw that one.
+    of: the functions that drew it, as in `show`.
     Raises ValueError, before anything is drawn, if the names of `controls`, `static` and the
     arguments of `draw` don't agree, a control is none of these or a static value is out of reach.
     What `draw` raises later, as a control is moved, is shown in place of the picture.
@@ -47,13 +49,13 @@ def explore(
     for values in pictures:
         _move(boxes, values)
     for values in pictures:
-        handle = display(_drawn(draw, values, alt), display_id=True)
+        handle = display(_drawn(draw, values, alt, of), display_id=True)
     if handle is None:  # no notebook to move anything in
         return
 
     def redraw(_: Any) -> None:
         try:
-            handle.update(_drawn(draw, _values(boxes), alt))
+            handle.update(_drawn(draw, _values(boxes), alt, of))
         except Exception:  # nobody would see it raised here: it takes the picture's place
             handle.update({"text/plain": traceback.format_exc()}, raw=True)
 
@@ -107,9 +109,14 @@ def _move(boxes: Mapping[str, ipywidgets.Widget], values: Mapping[str, Any]) -> 
             raise ValueError(f"static: expected {name} within its slider, got {value!r}")
 
 
-def _drawn(draw: Callable[..., Figure], values: Mapping[str, Any], alt: str) -> Picture:
+def _drawn(
+    draw: Callable[..., Figure],
+    values: Mapping[str, Any],
+    alt: str,
+    of: Callable | Sequence[Callable] | None,
+) -> Picture:
     fig = draw(**values)
     if not isinstance(fig, Figure):
         raise ValueError(f"draw: expected it to return a matplotlib Figure, got {fig!r}")
     here = ", ".join(f"{name} = {value}" for name, value in values.items())
-    return render(fig, f"{alt} ({here})")
+    return render(fig, f"{alt} ({here})", of)

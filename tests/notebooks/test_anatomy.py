@@ -50,8 +50,8 @@ def test_the_parts_are_there(cells):
     text = "\n".join(cell.source for cell in cells)
     card = cells[0].source
     assert card.startswith("# ")
-    for part in ("By the end", "minutes", "seconds"):
-        assert part in card
+    for part in ("By the end", r"\d+ min", r"\d+ s(econds)?\b"):
+        assert re.search(part, card), part
     assert "check.summary()" in text
     assert "# NBVAL_CHECK_OUTPUT" in text
     assert text.count("<details>") == text.count("</details>") > 0
@@ -68,7 +68,8 @@ def test_predictions_are_left_to_the_reader_and_all_revealed(cells):
     text = "\n".join(cell.source for cell in code(cells))
     asked = re.findall(r"^predict\(\"([^\"]+)\", (.+?)\)", text, re.M)
     assert [answer for _, answer in asked] == ["..."] * len(asked)
-    assert {question for question, _ in asked} == set(re.findall(r"reveal\(\s*\"([^\"]+)\"", text))
+    printed = "".join(o.text for o in outputs(cells) if o.output_type == "stream")
+    assert printed.count("you made no prediction") == len(asked)
 
 
 def test_pictures_are_small_and_have_a_text(cells):

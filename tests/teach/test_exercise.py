@@ -1,5 +1,6 @@
 """The parts of a check: what it says of right, wrong and broken candidates."""
 
+import math
 import re
 
 import numpy as np
@@ -24,11 +25,15 @@ X = torch.arange(6, dtype=torch.float64).reshape(2, 3)
         (lambda x: None, "got None: is the return missing"),
         (lambda x: (2 * x).numpy(), "expected a torch tensor .* got ndarray"),
         (lambda x: (2 * x).long(), "expected dtype torch.float64, got torch.int64"),
+        (lambda x: (2 * x).float(), "expected dtype torch.float64, got torch.float32"),
+        (lambda x: torch.gamma(x), r"AttributeError: .*, in: \(lambda x: torch.gamma"),
+        (lambda x: torch.conv1d(x, 3), r"it raises TypeError: .*, in: \(lambda x: torch.conv1d"),
+        (lambda x: math.exp(x), "torch has the same functions for tensors"),
         (lambda x: 2 * x / (x > 0), "it contains nan"),
         (lambda x: 2 * x + (x == 4), r"at \[1, 1\] expected 8, got 9"),
         (lambda x: x.mul_(2), "changes its input in place"),
         (lambda x: 3 * x, "three times"),
-        (lambda x: x.nope, "it raises AttributeError: .*nope.*, line"),
+        (lambda x: x.nope, "it raises AttributeError: .*nope.*, in: "),
         (lambda x, y: x, "it raises TypeError: .*missing 1 required"),
     ],
 )
@@ -43,7 +48,7 @@ def test_a_wrong_answer_gets_its_cause(candidate, message):
 
 def test_a_right_answer_passes_in_single_precision_too():
     assert agrees("doubles", double, (X,), 2 * X).passed
-    assert agrees("doubles", lambda x: 2 * x.float(), (X + 0.1,), 2 * X + 0.2).passed
+    assert agrees("doubles", double, (X.float() + 0.1,), 2 * X.float() + 0.2).passed
     assert not agrees("doubles", double, (X,), 2 * X + 1e-3).passed
 
 
@@ -74,12 +79,16 @@ def test_a_referee_cannot_see_the_name_of_what_it_judges():
 
 def test_a_number_is_matched_with_known_mistakes():
     exercise = number("answer", right=0.365, wrong={"not divided": 2.0}, reference=lambda: 0.365)
-    found = {value: exercise.run(lambda value=value: value, 0)[0] for value in (0.3651, 2.0, 7.0)}
-    assert [found[v].passed for v in found] == [True, False, False]
+    given = (0.3651, 2.0, 7.0, 0.37, "0.365", torch.tensor(0.365))
+    found = {value: exercise.run(lambda value=value: value, 0)[0] for value in given}
+    assert [found[v].passed for v in found] == [True] + 5 * [False]
     assert found[0.3651].message == ""
     assert found[2.0].message == "not divided"
     assert found[7.0].message == "7 is not it"
-    assert "TypeError" in exercise.run(lambda: None, 0)[0].message
+    assert found[0.37].message.startswith("0.37: close")
+    assert found["0.365"].message == "expected a plain number, got str '0.365'"
+    assert "got Tensor" in found[given[-1]].message
+    assert "is the return missing" in exercise.run(lambda: None, 0)[0].message
 
 
 def test_a_check_is_pure():

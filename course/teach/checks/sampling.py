@@ -31,6 +31,9 @@ def clt_normal(candidate, draw):
         "this divides by the variance of the mean: take its square root": (
             lambda x, m, s: (x.mean(1) - m) / (s**2 / x.shape[1])
         ),
+        "this divides by sqrt(n) too; dividing by sigma / sqrt(n) multiplies by it: brackets?": (
+            lambda x, m, s: (x.mean(1) - m) / s / math.sqrt(x.shape[1])
+        ),
         "the mean is not subtracted": lambda x, m, s: x.mean(1) / (s / math.sqrt(x.shape[1])),
         "this averages over the wrong axis: a row holds the n draws of one number": (
             lambda x, m, s: (x.mean(0) - m) / (s / math.sqrt(x.shape[1]))
@@ -79,6 +82,15 @@ def gamma_pdf(candidate, draw):
         "the normaliser is Gamma(alpha) = (alpha - 1)!, not Gamma(alpha + 1) = alpha!": (
             lambda x, a, b: b**a * _raw_gamma(x, a, b) / a
         ),
+        "the sign of beta x is turned: the density must fall": (
+            lambda x, a, b: b**a * _raw_gamma(x, a, -b)
+        ),
+        "the normaliser is Gamma(alpha), not Gamma(alpha - 1)": (
+            lambda x, a, b: (a - 1) * b**a * _raw_gamma(x, a, b)
+        ),
+        "this has x**alpha - 1 in place of x**(alpha - 1): brackets?": (
+            lambda x, a, b: b**a * (x**a - 1) * torch.exp(-b * x) / math.gamma(a)
+        ),
         "this is the log of the density": lambda x, a, b: torch.log(b**a * _raw_gamma(x, a, b)),
         "the normaliser Gamma(alpha) is missing": (
             lambda x, a, b: b**a * math.gamma(a) * _raw_gamma(x, a, b)
@@ -104,6 +116,9 @@ skew_of_mean = number(
         "this is the skewness of one draw: averaging divides it by sqrt(n)": 2.0,
         "this divides by n; it is sqrt(n): 1/n^2 over the cube of 1/sqrt(n)": (2 / 30),
         "this is 1 / sqrt(n): one draw of Exp(1) has skewness 2, not 1": 1 / math.sqrt(30),
+        "the standard deviation in the denominator shrinks as well, with its third power": 2
+        / 30**2,
+        "this divides by n^(3/2): the third moment has that, and more": 2 / 30**1.5,
         "this multiplies by sqrt(n) where it should divide": 2 * math.sqrt(30),
     },
     reference=_skew_of_mean,

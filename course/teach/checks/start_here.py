@@ -3,7 +3,7 @@
 import torch
 
 from course.data import mnist
-from course.teach.exercise import Property, agrees, exercise
+from course.teach.exercise import agrees, exercise
 
 
 @exercise(reference=mnist.to_model_range)
@@ -18,20 +18,15 @@ def to_model_range(candidate, draw):
             lambda p: (2 * p - 255)[:, None] / 255
         ),
         "this divides by 128, so 255 lands a little below 1": lambda p: p[:, None] / 128 - 1,
+        "this is turned round: black must be -1, white 1": lambda p: 1 - p[:, None] / 127.5,
         "the channel axis is at the end: it belongs behind N": lambda p: p[..., None] / 127.5 - 1,
         "the channel axis is missing: (N, H, W) must become (N, 1, H, W)": lambda p: p / 127.5 - 1,
     }
-    yield agrees("0 becomes -1 and 255 becomes 1", candidate, (pixels,), want, "N C H W", wrong)
-    yield _float32("the result is float32", candidate, pixels)
-
-
-def _float32(name, candidate, pixels):
-    try:
-        dtype = candidate(pixels).dtype
-    except Exception as error:
-        return Property(name, False, f"{type(error).__name__}: {error}")
-    message = "" if dtype is torch.float32 else f"expected torch.float32, got {dtype}"
-    return Property(name, not message, message)
+    name = "float32 (N, 1, H, W), 0 becomes -1 and 255 becomes 1"
+    yield agrees(name, candidate, (pixels,), want, "N C H W", wrong)
+    last = pixels[:1, :2]
+    want = mnist.to_model_range(last)
+    yield agrees("one picture of another size", candidate, (last,), want, "N C H W", wrong)
 
 
 def _alpha_bar_at(alpha, t):
@@ -49,6 +44,9 @@ def alpha_bar_at(candidate, draw):
         ),
         "this takes one factor too many": lambda a, t: a[: t + 2].prod(),
         "this starts late: the paper's alpha_1 is alpha[0]": lambda a, t: a[1 : t + 1].prod(),
+        "this multiplies 1 - alpha, which is beta": lambda a, t: (1 - a[: t + 1]).prod(),
+        "this is the square root of the product": lambda a, t: a[: t + 1].prod().sqrt(),
+        "this is 1 - alpha_bar, the variance of the noise": lambda a, t: 1 - a[: t + 1].prod(),
         "this is a sum: the sign is a capital pi, a product": lambda a, t: a[: t + 1].sum(),
         "this is alpha at t, not the product up to t": lambda a, t: a[t],
         "this returns the whole table: pick entry t": lambda a, t: a.cumprod(0),
