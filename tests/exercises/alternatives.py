@@ -45,7 +45,7 @@ def gamma_pdf(x, alpha, beta):
 """,
         """
 def gamma_pdf(x, alpha, beta):
-    return torch.distributions.Gamma(alpha, beta).log_prob(x).exp()
+    return torch.distributions.Gamma(torch.tensor(alpha).double(), beta).log_prob(x).exp()
 """,
     ],
     "skew_of_mean": [

@@ -7,7 +7,7 @@ MUTANTS = {
         ("pixels.float().unsqueeze(1) / 127.5 - 1", "(2 * pixels - 255)[:, None] / 255", "wraps"),
         (".unsqueeze(1)", "", "the channel axis is missing"),
         (".unsqueeze(1)", ".unsqueeze(-1)", "the channel axis is at the end"),
-        ("pixels.float()", "pixels.double()", "expected torch.float32, got torch.float64"),
+        ("pixels.float()", "pixels.double()", "expected dtype torch.float32, got torch.float64"),
         ("- 1", "- 1 + 0.01", "got"),
     ],
     "alpha_bar_at": [
@@ -43,7 +43,7 @@ MUTANTS = {
         ("math.gamma(alpha)", "math.gamma(alpha + 1)", "not Gamma(alpha + 1)"),
         (" / math.gamma(alpha)", "", "the normaliser Gamma(alpha) is missing"),
         ("constant = beta", "beta = 1 / beta\n    constant = beta", "beta is used as a scale"),
-        ("torch.exp(-beta * x)", "torch.exp(-x / beta)", "expected"),
+        ("torch.exp(-beta * x)", "torch.exp(-x / beta)", "divides by the rate"),
         ("constant = beta", "alpha, beta = beta, alpha\n    constant = beta", "swapped"),
     ],
     "reparametrise": [

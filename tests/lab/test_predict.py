@@ -35,7 +35,7 @@ def test_right_and_wrong_and_none(said):
     reveal("q2", "c")
     assert said() == "You predicted b; it is c.\n"
     predict("q3", ...)
-    assert said().startswith("No prediction yet: put a letter in place of the three dots")
+    assert said().startswith('No prediction yet: put a letter in quotes, such as "a", in')
     reveal("q3", "e")
     assert said() == "The answer is e; you made no prediction.\n"
     assert tally() == (1, 2, 3)

@@ -1,13 +1,16 @@
 """The layer that a check cell calls."""
 
 import functools
+import importlib.util
 import json
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
+from course.data.toy import Gamma
 from course.lab import predict
 from course.models import vae
 from course.teach import check
@@ -76,6 +79,24 @@ def test_running_a_failed_check_again_never_passes(capsys, strict):
     check.require("reparametrise")
 
 
+def in_a_thread(mu, logvar, noise):
+    with ThreadPoolExecutor() as pool:
+        return pool.submit(vae.reparametrise, mu, logvar, noise).result()
+
+
+def unwatched(mu, logvar, noise):
+    sys.setprofile(None)
+    return vae.reparametrise(mu, logvar, noise)
+
+
+def reloaded(mu, logvar, noise):
+    path = vae.__file__
+    spec = importlib.util.spec_from_file_location("elsewhere", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.reparametrise(mu, logvar, noise)
+
+
 class Callable:
     def __call__(self, mu, logvar, noise):
         return vae.reparametrise(mu, logvar, noise)
@@ -98,6 +119,9 @@ def in_disguise(mu, logvar, noise):
         lambda *inputs: vae.reparametrise(*inputs),
         calls_it,
         in_disguise,
+        in_a_thread,
+        unwatched,
+        reloaded,
         Callable(),
         vae.kl_standard_normal,
     ],
@@ -118,10 +142,33 @@ def test_other_functions_of_the_course_may_be_used(strict):
     check.require("elbo")
 
 
-def test_a_borrowed_answer_does_not_undo_a_pass(strict):
+def test_a_borrowed_answer_does_not_undo_a_pass(strict, capsys):
     check.reparametrise(right)
     check.reparametrise(vae.reparametrise)
     check.require("reparametrise")
+    assert "yours passed before and counts" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("shortcut", [Gamma.pdf, Gamma.log_prob])
+def test_a_class_that_gives_the_answer_away_does_not_pass(shortcut, capsys):
+    def gamma_pdf(x, alpha, beta):
+        density = shortcut(Gamma(alpha, beta), x)
+        return density.exp() if shortcut is Gamma.log_prob else density
+
+    check.gamma_pdf(gamma_pdf)
+    assert "it calls the course's own answer" in capsys.readouterr().out
+
+
+def test_what_torch_cannot_do_is_not_a_missing_answer(capsys):
+    check.to_model_range(lambda pixels: (2 * pixels.to(torch.uint16) - 255) / 255)
+    assert "it raises NotImplementedError: " in capsys.readouterr().out
+
+
+def test_tampering_with_torch_does_not_help(monkeypatch, strict):
+    monkeypatch.setattr(torch, "allclose", lambda *_, **__: True)
+    check.reparametrise(wrong)
+    with pytest.raises(check.CheckFailed):
+        check.require("reparametrise")
 
 
 def test_a_function_that_became_wrong_undoes_a_pass(strict):

@@ -15,9 +15,6 @@ def _clt_normal(draws, mean, std):
 
 @exercise(reference=_clt_normal)
 def clt_normal(candidate, draw):
-    n = draw.integer(5, 9)
-    draws = draw.uniform(0, 1, n + draw.integer(3, 8), n)
-    mean, std = 0.5, math.sqrt(1 / 12)
     wrong = {
         "this divides by sigma: the mean of n draws varies less, by sigma / sqrt(n)": (
             lambda x, m, s: (x.mean(1) - m) / s
@@ -47,18 +44,37 @@ def clt_normal(candidate, draw):
         "sqrt(n) counts the rows here: n is the number of draws in a row": (
             lambda x, m, s: (x.mean(1) - m) / (s / math.sqrt(x.shape[0]))
         ),
-        "this standardises with the mean and the spread of the sample, not with mu and sigma": (
+        "this standardises with the spread of the averages themselves, not with mu and sigma": (
             lambda x, m, s: (x.mean(1) - x.mean(1).mean()) / x.mean(1).std()
         ),
+        "this standardises with the spread of the averages themselves: use mu and sigma": (
+            lambda x, m, s: (x.mean(1) - x.mean(1).mean()) / x.mean(1).std(correction=0)
+        ),
+        "this uses each row's own mean and spread: use mu and sigma": (
+            lambda x, m, s: (x.mean(1) - m) / (x.std(1) / math.sqrt(x.shape[1]))
+        ),
+        "a sum of n draws varies by sigma sqrt(n): the square root is missing": (
+            lambda x, m, s: (x.sum(1) - x.shape[1] * m) / s
+        ),
+        "the sign is turned: it is the average minus mu": (
+            lambda x, m, s: (m - x.mean(1)) / (s / math.sqrt(x.shape[1]))
+        ),
     }
-    want = _clt_normal(draws, mean, std)
-    yield agrees("uniform draws", candidate, (draws, mean, std), want, "S", wrong)
+    n = draw.integer(5, 9)
+    rows = n + draw.integer(3, 8)
+    mean, std = 0.5, math.sqrt(1 / 12)
     exponential = -torch.log(draw.uniform(0.01, 1, 4, n + 2))
-    want = _clt_normal(exponential, 1.0, 1.0)
-    yield agrees("exponential draws", candidate, (exponential, 1.0, 1.0), want, "S", wrong)
-    single = draw.uniform(0, 1, 6, 1)
-    want = (single[:, 0] - mean) / std
-    yield agrees("one draw a row, n = 1", candidate, (single, mean, std), want, "S", wrong)
+    shifted = 7.3 + 2.1 * draw.normal(rows + 1, n)
+    for name, draws, mu, sigma in (
+        ("uniform draws", draw.uniform(0, 1, rows, n), mean, std),
+        ("exponential draws", exponential, 1.0, 1.0),
+        ("draws of another mean and spread", shifted, 7.3, 2.1),
+        ("one draw a row, n = 1", draw.uniform(0, 1, 6, 1), mean, std),
+        ("one row, S = 1", draw.uniform(0, 1, 1, n), mean, std),
+        ("single precision", draw.uniform(0, 1, rows, n).float(), mean, std),
+    ):
+        want = _clt_normal(draws, mu, sigma)
+        yield agrees(name, candidate, (draws, mu, sigma), want, "S", wrong)
 
 
 def _gamma_pdf(x, alpha, beta):
@@ -66,13 +82,32 @@ def _gamma_pdf(x, alpha, beta):
     return Gamma(alpha, beta).pdf(x)
 
 
-def _raw_gamma(x, alpha, beta):
-    return x ** (alpha - 1) * torch.exp(-beta * x) / math.gamma(alpha)
+def _raw_gamma(x, alpha, rate):
+    """The density without the factor beta^alpha."""
+    return x ** (alpha - 1) * torch.exp(-rate * x) / math.gamma(alpha)
 
 
-@exercise(reference=_gamma_pdf)
+@exercise(reference=_gamma_pdf, answers=(Gamma.pdf, Gamma.log_prob, _raw_gamma))
 def gamma_pdf(candidate, draw):
     wrong = {
+        "(alpha - 1)! is for whole alpha only: math.gamma(alpha) is for any": (
+            lambda x, a, b: b**a * _raw_gamma(x, a, b) * math.gamma(a) / math.factorial(int(a) - 1)
+        ),
+        "(alpha - 1)! is for whole alpha only: math.gamma takes any alpha": (
+            lambda x, a, b: (
+                b**a * _raw_gamma(x, a, b) * math.gamma(a) / math.factorial(round(a) - 1)
+            )
+        ),
+        "the exponential has no rate: exp(-beta x)": (lambda x, a, b: b**a * _raw_gamma(x, a, 1)),
+        "the exponential divides by the rate: exp(-beta x)": (
+            lambda x, a, b: b**a * _raw_gamma(x, a, 1 / b)
+        ),
+        "this has beta^(alpha - 1) in place of beta^alpha": (
+            lambda x, a, b: b ** (a - 1) * _raw_gamma(x, a, b)
+        ),
+        "this multiplies by Gamma(alpha): divide": (
+            lambda x, a, b: b**a * math.gamma(a) ** 2 * _raw_gamma(x, a, b)
+        ),
         "beta is used as a scale here; it is a rate: exp(-beta x), times beta^alpha": (
             lambda x, a, b: x ** (a - 1) * torch.exp(-x / b) / (math.gamma(a) * b**a)
         ),
@@ -97,11 +132,15 @@ def gamma_pdf(candidate, draw):
         ),
         "alpha and beta are swapped": lambda x, a, b: a**b * _raw_gamma(x, b, a),
     }
-    for name in ("shape and rate of any size", "another pair"):
-        alpha, beta = 1.5 + draw.integer(1, 20) / 8, 2.1 + draw.integer(1, 10) / 8
-        x = draw.uniform(0.05, 4, draw.integer(5, 9))
-        want = Gamma(alpha, beta).pdf(x)
-        yield agrees(name, candidate, (x, alpha, beta), want, "N", wrong)
+    whole = draw.integer(3, 5)
+    for name, alpha, beta, x in (
+        ("a shape that is not whole", whole + 0.3, 2.1 + draw.integer(1, 10) / 8, (0.05, 4)),
+        ("a shape below 1", 0.7, 1.3, (0.05, 3)),
+        ("rate 1", whole - 0.4, 1.0, (0.1, 5)),
+        ("a rate below 1, large x", 3.3, 0.6, (4, 12)),
+    ):
+        at = draw.uniform(*x, draw.integer(5, 9))
+        yield agrees(name, candidate, (at, alpha, beta), Gamma(alpha, beta).pdf(at), "N", wrong)
 
 
 def _skew_of_mean():
