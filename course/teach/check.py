@@ -22,13 +22,14 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import CodeType
+from types import FrameType
 
 from IPython.display import display
 
+import course
 from course.lab import predict
 from course.teach.checks import EXERCISES
-from course.teach.exercise import Exercise, Property
+from course.teach.exercise import HANDED_IN, Exercise, Property
 from course.teach.workspace import write
 
 _outcomes: dict[str, "Outcome"] = {}
@@ -162,7 +163,7 @@ def _check(exercise: Exercise, candidate: Callable) -> Callable:
         message = "this is the course's; yours passed before and counts: run its cell to use it"
         outcome = replace(outcome, message=message)
     display(outcome)
-    return candidate if outcome.status == "passed" else _marked(exercise)
+    return candidate if outcome.status == "passed" else _Lent(exercise)
 
 
 def _judge(exercise: Exercise, candidate: Callable) -> Outcome:
@@ -173,34 +174,40 @@ def _judge(exercise: Exercise, candidate: Callable) -> Outcome:
         message = f"expected a function, got {type(candidate).__name__}: pass the function itself"
         return Outcome(exercise.name, "failed", message)
     seed = secrets.randbelow(2**31)
-    watched, ran = _watched(candidate, (exercise.reference, *exercise.answers))
+    watched, ran = _watched(candidate, exercise)
     # nbgrader takes all points from a cell that writes to stderr, be it a mere warning.
     with contextlib.redirect_stderr(sys.stdout):
         properties = tuple(exercise.run(watched, seed))
     if not any(p.attempted for p in properties):
         return Outcome(exercise.name, "todo", "it is not attempted yet")
     if ran:
-        return Outcome(
-            exercise.name, "failed", "it calls the course's own answer: write it yourself"
-        )
+        return Outcome(exercise.name, "failed", "it calls code of the course: write it yourself")
     failed = [p for p in properties if not p.passed]
     if failed:
         return Outcome(exercise.name, "failed", failed[0].message or failed[0].name, properties)
     return Outcome(exercise.name, "passed", "", properties)
 
 
-def _watched(candidate: Callable, answers: tuple[Callable, ...]) -> tuple[Callable, list[bool]]:
-    """The candidate, and a list that is no longer empty once one of the answers ran inside of it.
+def _watched(candidate: Callable, exercise: Exercise) -> tuple[Callable, list[bool]]:
+    """The candidate, and a list that is no longer empty once code of the course ran inside of it.
 
-    By the place of their source, so that another name, a lambda, a reload or a thread makes no
-    difference. A copy of the source does: the course is an open book.
+    Under whatever name, and in any thread. Not counted: what the check itself hands in, and answers
+    to other exercises that were lent. A copy of the source is not noticed: the course is an open
+    book, and whoever wants to forge a mark in this process can.
     """
-    places = {_place(inspect.unwrap(answer).__code__) for answer in answers}
     ran: list[bool] = []
+    lent: list[FrameType] = []
 
-    def notice(frame, event, _):
-        if event == "call" and _place(frame.f_code) in places:
-            ran.append(True)
+    def notice(frame: FrameType, event: str, _: object) -> None:
+        if event == "return" and lent and frame is lent[-1]:
+            lent.pop()
+        elif event == "call" and not lent and frame.f_code.co_filename.startswith(_PACKAGE):
+            lender = frame.f_locals.get("self")
+            other = isinstance(lender, _Lent) and lender.exercise is not exercise
+            if other or frame.f_code is HANDED_IN:
+                lent.append(frame)
+            else:
+                ran.append(True)
 
     def watched(*args):
         previous, previous_in_threads = sys.getprofile(), threading.getprofile()
@@ -217,10 +224,6 @@ def _watched(candidate: Callable, answers: tuple[Callable, ...]) -> tuple[Callab
     return watched, ran
 
 
-def _place(code: CodeType) -> tuple[str, int]:
-    return code.co_filename, code.co_firstlineno
-
-
 def _is_ours(candidate: Callable) -> bool:
     """Whether a callable is a marked reference or was defined in `course`."""
     while isinstance(candidate, functools.partial):
@@ -231,15 +234,19 @@ def _is_ours(candidate: Callable) -> bool:
     return (module or "").split(".")[0] == "course"
 
 
-def _marked(exercise: Exercise) -> Callable:
-    """The course's answer, in a wrapper that says so."""
+class _Lent:
+    """The course's answer, marked, for a student whose own is missing or wrong."""
 
-    @functools.wraps(exercise.reference)
-    def reference(*args, **kwargs):
-        return exercise.reference(*args, **kwargs)
+    def __init__(self, exercise: Exercise):
+        functools.update_wrapper(self, exercise.reference)
+        self.exercise = exercise
+        self.__course_reference__ = exercise.name
 
-    reference.__course_reference__ = exercise.name
-    return reference
+    def __call__(self, *args, **kwargs):
+        return self.exercise.reference(*args, **kwargs)
+
+
+_PACKAGE = str(Path(course.__file__).parent) + os.sep
 
 
 def _find(name: str, error: type[Exception]) -> Exercise:

@@ -56,10 +56,18 @@ MUTANTS = {
         (" + torch.exp(0.5 * logvar) * noise", "", "the noise is missing"),
         ("torch.exp(0.5 * logvar) * noise", "noise", "the noise is not scaled"),
         ("* noise", "+ noise", "the noise is added, not multiplied"),
-        ("torch.exp(0.5 * logvar)", "torch.exp(0.5 * logvar).detach()", "sigma detached"),
+        (
+            "torch.exp(0.5 * logvar)",
+            "torch.exp(0.5 * logvar).detach()",
+            "no gradient reaches logvar",
+        ),
         ("mu + torch", "mu.detach() + torch", "no gradient reaches mu"),
-        ("return mu", "mu, logvar = mu.detach(), logvar.detach()\n    return mu", "no_grad"),
-        ("* noise", "* torch.randn_like(noise)", "expected"),
+        (
+            "return mu",
+            "mu, logvar = mu.detach(), logvar.detach()\n    return mu",
+            "no gradient reaches mu or logvar",
+        ),
+        ("* noise", "* torch.randn_like(noise)", "does it draw random numbers"),
     ],
     "kl_standard_normal": [
         ("0.5 * (", "(", "the factor 1/2 is missing"),
@@ -72,6 +80,8 @@ MUTANTS = {
         (" - 1", "", "the -1 is missing"),
         (".sum(-1)", ".mean(-1)", "a KL divergence is their sum"),
         (".sum(-1)", ".sum()", "this sums over the batch"),
+        (".sum(-1)", ".sum(-1).detach()", "no gradient reaches mu or logvar"),
+        ("return 0.5", "logvar = 2 * logvar\n    return 0.5", "taken for log sigma"),
         (".sum(-1)", ".sum(-1).mean()", "averaged over the batch"),
         (".sum(-1)", ".sum(0)", "this sums over the wrong axis"),
         (".sum(-1)", "", "not summed over the latent dimensions"),
@@ -101,9 +111,20 @@ MUTANTS = {
         ("- kl_standard", "+ kl_standard", "this adds the KL divergence"),
         (" - kl_standard_normal(mu, logvar)", "", "the KL divergence is missing"),
         ("- kl_standard", "- 2 * kl_standard", "the KL divergence has no factor 1/2"),
-        ("return constant", "return -1 * constant", "expected"),
+        ("return constant", "return -1 * constant", "the sign of the constant"),
+        ("(2 * variance)", "2 * variance", "brackets"),
+        ("x.shape[1]", "len(x)", "counts the batch"),
+        (
+            "- kl_standard",
+            "- kl_standard_normal(mu, logvar).detach() + 0 * kl_standard",
+            "no gradient reaches mu or logvar",
+        ),
         (".square().sum(1)", ".square().mean(1)", "averaged over the dimensions"),
-        ("kl_standard_normal(mu, logvar)", "kl_standard_normal(mu, logvar).mean()", "expected"),
+        (
+            "kl_standard_normal(mu, logvar)",
+            "kl_standard_normal(mu, logvar).mean()",
+            "averaged over the batch",
+        ),
     ],
     "log_mean_exp": [
         (

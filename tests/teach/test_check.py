@@ -3,6 +3,7 @@
 import functools
 import importlib.util
 import json
+import math
 import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -133,13 +134,60 @@ def test_the_answer_of_the_course_never_passes(borrowed, strict):
         check.require("reparametrise")
 
 
-def test_other_functions_of_the_course_may_be_used(strict):
+def test_parts_of_the_answer_from_the_course_do_not_pass_either(capsys):
     def elbo(x, x_mean, mu, logvar, variance):
         kl = vae.kl_standard_normal(mu, logvar)
         return vae.gaussian_log_likelihood(x, x_mean, variance) - kl
 
+    check.elbo(elbo)
+    assert "it calls code of the course: write it yourself" in capsys.readouterr().out
+
+
+def test_an_answer_that_was_lent_for_another_exercise_may_be_used(strict):
+    kl = check.kl_standard_normal(stub)
+
+    def elbo(x, x_mean, mu, logvar, variance):
+        terms = (x - x_mean) ** 2 / variance + math.log(2 * math.pi * variance)
+        return -0.5 * terms.sum(1) - kl(mu, logvar)
+
     assert check.elbo(elbo) is elbo
     check.require("elbo")
+
+
+def test_a_referee_may_call_what_it_is_given(strict):
+    def catches_bug(sample):
+        noise = torch.randn(20_000, 1, generator=torch.Generator().manual_seed(0))
+        z = sample(torch.full_like(noise, 1.0), torch.full_like(noise, -2.0), noise)
+        return bool(abs(z.mean() - 1) > 0.02 or abs(z.std() - math.exp(-1)) > 0.02)
+
+    assert check.catches_bug(catches_bug) is catches_bug
+
+
+def test_an_answer_that_forgets_the_gradient_is_told(capsys):
+    def kl_standard_normal(mu, logvar):
+        return 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum(-1).detach()
+
+    check.kl_standard_normal(kl_standard_normal)
+    assert "no gradient reaches mu or logvar: is there a detach" in capsys.readouterr().out
+
+
+def test_an_answer_with_noise_of_its_own_is_told(capsys):
+    def reparametrise(mu, logvar, noise):
+        return mu + (logvar / 2).exp() * torch.randn_like(noise)
+
+    check.reparametrise(reparametrise)
+    assert "does it draw random numbers" in capsys.readouterr().out
+
+
+class Liar(torch.Tensor):
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        return True if func is torch.allclose else super().__torch_function__(func, types, args)
+
+
+def test_a_tensor_that_lies_about_itself_does_not_pass(capsys):
+    check.reparametrise(lambda mu, logvar, noise: (0 * mu).as_subclass(Liar))
+    assert "expected a torch tensor" in capsys.readouterr().out
 
 
 def test_a_borrowed_answer_does_not_undo_a_pass(strict, capsys):
@@ -156,7 +204,7 @@ def test_a_class_that_gives_the_answer_away_does_not_pass(shortcut, capsys):
         return density.exp() if shortcut is Gamma.log_prob else density
 
     check.gamma_pdf(gamma_pdf)
-    assert "it calls the course's own answer" in capsys.readouterr().out
+    assert "it calls code of the course" in capsys.readouterr().out
 
 
 def test_what_torch_cannot_do_is_not_a_missing_answer(capsys):

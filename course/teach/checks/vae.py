@@ -5,7 +5,7 @@ import math
 import torch
 
 from course.models import vae
-from course.teach.exercise import agrees, decides, exercise
+from course.teach.exercise import agrees, decides, differentiable, exercise
 
 
 @exercise(reference=vae.reparametrise)
@@ -28,6 +28,10 @@ def reparametrise(candidate, draw):
         "the sign of logvar is turned: this is one over the standard deviation": (
             lambda m, v, e: m + (-0.5 * v).exp() * e
         ),
+        "the noise is subtracted: as likely a draw, but not the one asked for": (
+            lambda m, v, e: m - (0.5 * v).exp() * e
+        ),
+        "mu and logvar are swapped": lambda m, v, e: v + (0.5 * m).exp() * e,
         "the mean is missing": lambda m, v, e: (0.5 * v).exp() * e,
         "the noise is missing: this is the mean alone": lambda m, v, e: m,
         "the noise is not scaled": lambda m, v, e: m + e,
@@ -38,36 +42,8 @@ def reparametrise(candidate, draw):
     mu, logvar, noise = inputs
     frozen = torch.full_like(logvar, -80.0)
     yield agrees("no variance left: z = mu", candidate, (mu, frozen, noise), mu, "B D", wrong)
-    fixed = (mu, logvar, noise)
-    yield _gradients("the gradient reaches mu and logvar", candidate, fixed)
-
-
-def _gradients(name, candidate, inputs):
-    """dz/dmu = 1 and dz/dlogvar = sigma * noise / 2."""
-
-    def gradients(mu, logvar, noise):
-        mu, logvar = mu.requires_grad_(), logvar.requires_grad_()
-        z = candidate(mu, logvar, noise)
-        if not z.requires_grad:
-            return torch.zeros(2, *mu.shape, dtype=mu.dtype)
-        found = torch.autograd.grad(
-            z.sum(), (mu, logvar), allow_unused=True, materialize_grads=True
-        )
-        return torch.stack(found)
-
-    mu, logvar, noise = inputs
-    want = torch.stack([torch.ones_like(mu), 0.5 * torch.exp(0.5 * logvar) * noise])
-    wrong = {
-        "no gradient gets through: is there a detach or no_grad?": lambda *_: 0 * want,
-        "no gradient reaches logvar: is sigma detached?": lambda *_: want * _only(0),
-        "no gradient reaches mu: is it detached?": lambda *_: want * _only(1),
-    }
-    return agrees(name, gradients, inputs, want, "2 B D", wrong)
-
-
-def _only(i):
-    """1 for the gradient by mu (i = 0) or by logvar (i = 1), 0 for the other."""
-    return torch.eye(2, dtype=torch.float64)[i].reshape(2, 1, 1)
+    name = "the gradient reaches mu and logvar"
+    yield differentiable(name, candidate, vae.reparametrise, inputs, {"mu": 0, "logvar": 1})
 
 
 def _kl_without_half(mu, logvar):
@@ -93,9 +69,25 @@ def _kl_no_mean(mu, logvar):
 @exercise(reference=vae.kl_standard_normal)
 def kl_standard_normal(candidate, draw):
     shape = (draw.integer(4, 6), draw.integer(7, 9))
-    mu, logvar = draw.normal(*shape), draw.normal(*shape)
+    mu, logvar = draw.normal(*shape), 2 * draw.normal(*shape)
     right = vae.kl_standard_normal
     wrong = {
+        "logvar is taken for log sigma: it is log sigma^2": lambda m, v: right(m, 2 * v),
+        "this takes exp(logvar) for sigma: it is sigma^2": (
+            lambda m, v: 0.5 * (m**2 + (2 * v).exp() - 1 - 2 * v).sum(-1)
+        ),
+        "sigma^2 is missing its exp: logvar is a logarithm": (
+            lambda m, v: 0.5 * (m**2 + v - 1 - v).sum(-1)
+        ),
+        "the -1 belongs inside the sum: one for each dimension": (
+            lambda m, v: 0.5 * ((m**2 + v.exp() - v).sum(-1) - 1)
+        ),
+        "this is +1 where -1 belongs": lambda m, v: 0.5 * (m**2 + v.exp() + 1 - v).sum(-1),
+        "the 1/2 is on the first term only": (lambda m, v: (0.5 * m**2 + v.exp() - 1 - v).sum(-1)),
+        "the 1/2 is missing, and this is a mean over the latent dimensions": (
+            lambda m, v: 2 * right(m, v) / m.shape[-1]
+        ),
+        "|mu| stands where mu^2 belongs": lambda m, v: right(m.abs().sqrt(), v),
         "the factor 1/2 is missing, as in lecture 000, line 185": _kl_without_half,
         "this has log sigma where log sigma^2 belongs": _kl_log_sigma,
         "this has sigma where sigma^2 belongs: exp(logvar) is the variance": _kl_std,
@@ -118,10 +110,14 @@ def kl_standard_normal(candidate, draw):
         ),
     }
     yield agrees("the closed form", candidate, (mu, logvar), right(mu, logvar), "B", wrong)
+    one = (mu[:, :1], logvar[:, :1])
+    yield agrees("one latent dimension", candidate, one, right(*one), "B", wrong)
     zero, none = torch.zeros_like(mu), torch.zeros(shape[0], dtype=mu.dtype)
     yield agrees("0 at mu = 0, sigma = 1", candidate, (zero, zero), none, "B", wrong)
     want = 0.5 * mu.square().sum(-1)
     yield agrees("mu^2 / 2 at sigma = 1", candidate, (mu, zero), want, "B", wrong)
+    name = "the gradient reaches mu and logvar"
+    yield differentiable(name, candidate, right, (mu, logvar), {"mu": 0, "logvar": 1})
 
 
 def _kl_in_words(mu, logvar):
@@ -161,6 +157,18 @@ def referee_kl(candidate, draw):
             lambda m, v: 0.5 * (m.abs() + v.exp() - 1 - v).sum(-1),
             "try mu different from 0, 1 and -1",
         ),
+        "mu only where it is positive": (
+            lambda m, v: vae.kl_standard_normal(m.relu(), v),
+            "try a negative mu",
+        ),
+        "|log sigma^2| for log sigma^2": (
+            lambda m, v: 0.5 * (m**2 + v.exp() - 1 - v.abs()).sum(-1),
+            "try sigma below 1",
+        ),
+        "5 % too much": (
+            lambda m, v: 1.05 * vae.kl_standard_normal(m, v),
+            "that is too coarse a tolerance",
+        ),
         "only the first latent dimension": (
             lambda m, v: vae.kl_standard_normal(m[..., :1], v[..., :1]),
             "try more than one latent dimension",
@@ -187,6 +195,35 @@ def elbo(candidate, draw):
         return -0.5 * x.shape[1] * math.log(2 * math.pi * c)
 
     wrong = {
+        "the sign of the constant is turned": (
+            lambda x, f, m, v, c: bound(x, f, m, v, c) - 2 * constant(x, c)
+        ),
+        "the constant counts the batch: D is the dimension of x": (
+            lambda x, f, m, v, c: bound(x, f, m, v, c) + constant(x, c) * (len(x) / x.shape[1] - 1)
+        ),
+        "the constant counts the latent dimensions: D is the dimension of x": (
+            lambda x, f, m, v, c: (
+                bound(x, f, m, v, c) + constant(x, c) * (m.shape[1] / x.shape[1] - 1)
+            )
+        ),
+        "the constant has no factor 1/2": (
+            lambda x, f, m, v, c: bound(x, f, m, v, c) + constant(x, c)
+        ),
+        "c is missing in the logarithm: log(2 pi c)": (
+            lambda x, f, m, v, c: bound(x, f, m, v, c) + 0.5 * x.shape[1] * math.log(c)
+        ),
+        "/ 2 * c divides by 2 and multiplies by c: brackets": (
+            lambda x, f, m, v, c: constant(x, c) - _squares(x, f) / 2 * c - kl(m, v)
+        ),
+        "this is -REC - KL (001, line 135): 1/(2c) and the constant are missing": (
+            lambda x, f, m, v, c: -_squares(x, f) - kl(m, v)
+        ),
+        "the KL divergence is averaged over the latent dimensions: sum it": (
+            lambda x, f, m, v, c: bound(x, f, m, v, c) + kl(m, v) * (1 - 1 / m.shape[1])
+        ),
+        "the KL divergence is averaged over the batch: keep one number per row": (
+            lambda x, f, m, v, c: bound(x, f, m, v, c) + kl(m, v) - kl(m, v).mean()
+        ),
         "the constant is the one for one dimension: D dimensions give D times the logarithm": (
             lambda x, f, m, v, c: (
                 -_squares(x, f) / (2 * c) - 0.5 * math.log(2 * math.pi * c) - kl(m, v)
@@ -231,3 +268,6 @@ def elbo(candidate, draw):
     yield agrees(name, candidate, inputs, none, "B", wrong)
     one = (x[:, :1], x_mean[:, :1], mu, logvar, variance)
     yield agrees("one-dimensional data", candidate, one, vae.elbo(*one), "B", wrong)
+    inputs = (x, x_mean, mu, logvar, variance)
+    by = {"x_mean": 1, "mu": 2, "logvar": 3}
+    yield differentiable("the gradient reaches all networks", candidate, vae.elbo, inputs, by)
