@@ -129,7 +129,7 @@ def agrees(
                 return Property(name, False, cause)
     with suppress(Exception):
         if not equal(candidate(*_copies(inputs)).nan_to_num(), got.nan_to_num()):
-            problem = "two calls with the same inputs differ: does it draw random numbers?"
+            problem = "two calls with the same inputs differ: does it draw random numbers itself?"
     return Property(name, False, problem)
 
 

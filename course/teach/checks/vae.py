@@ -31,6 +31,9 @@ def reparametrise(candidate, draw):
         "the noise is subtracted: as likely a draw, but not the one asked for": (
             lambda m, v, e: m - (0.5 * v).exp() * e
         ),
+        "mu is multiplied by the noise and sigma is added: the other way round": (
+            lambda m, v, e: m * e + (0.5 * v).exp()
+        ),
         "mu and logvar are swapped": lambda m, v, e: v + (0.5 * m).exp() * e,
         "the mean is missing": lambda m, v, e: (0.5 * v).exp() * e,
         "the noise is missing: this is the mean alone": lambda m, v, e: m,
@@ -75,6 +78,9 @@ def kl_standard_normal(candidate, draw):
         "logvar is taken for log sigma: it is log sigma^2": lambda m, v: right(m, 2 * v),
         "this takes exp(logvar) for sigma: it is sigma^2": (
             lambda m, v: 0.5 * (m**2 + (2 * v).exp() - 1 - 2 * v).sum(-1)
+        ),
+        "this has exp(2 logvar): sigma^2 is exp(logvar)": (
+            lambda m, v: 0.5 * (m**2 + (2 * v).exp() - 1 - v).sum(-1)
         ),
         "sigma^2 is missing its exp: logvar is a logarithm": (
             lambda m, v: 0.5 * (m**2 + v - 1 - v).sum(-1)
@@ -139,9 +145,13 @@ def referee_kl(candidate, draw):
     right = {
         "the right formula": vae.kl_standard_normal,
         "the same, written another way": _kl_in_words,
+        "the same, rounded differently": lambda m, v: vae.kl_standard_normal(m, v) * (1 + 1e-12),
     }
     for name, formula in right.items():
-        message = f"it rejects {name}: a test can be too strict, and a Monte Carlo one too noisy"
+        message = (
+            f"it rejects {name}: what you compare with is wrong (sigma = exp(logvar / 2)? summed"
+            " over the last axis?), or the test is too strict, or its Monte Carlo too noisy"
+        )
         yield decides(f"accepts {name}", candidate, formula, True, message)
     wrong = {
         "no factor 1/2 (000, line 185)": (_kl_without_half, "try mu = 1, sigma = 1: the KL is 0.5"),
@@ -168,6 +178,10 @@ def referee_kl(candidate, draw):
         "5 % too much": (
             lambda m, v: 1.05 * vae.kl_standard_normal(m, v),
             "that is too coarse a tolerance",
+        ),
+        "one number for the whole batch": (
+            lambda m, v: vae.kl_standard_normal(m, v).sum().expand(len(m)),
+            "try more than one row",
         ),
         "only the first latent dimension": (
             lambda m, v: vae.kl_standard_normal(m[..., :1], v[..., :1]),
@@ -223,6 +237,9 @@ def elbo(candidate, draw):
         ),
         "the KL divergence is averaged over the batch: keep one number per row": (
             lambda x, f, m, v, c: bound(x, f, m, v, c) + kl(m, v) - kl(m, v).mean()
+        ),
+        "the squared error has the wrong sign: it must lower the bound": (
+            lambda x, f, m, v, c: bound(x, f, m, v, c) + _squares(x, f) / c
         ),
         "the constant is the one for one dimension: D dimensions give D times the logarithm": (
             lambda x, f, m, v, c: (
