@@ -155,7 +155,7 @@ MUTANTS = {
         ("dim=0", "dim=1", "the variance over the wrong axis"),
         ("> threshold", "<= threshold", "this marks the collapsed dimensions"),
         ("mu.var(dim=0) > threshold", "(mu.var(dim=0) > threshold).sum()", "return which"),
-        ("> threshold", "> 0.01", "this uses 0.01"),
+        ("> threshold", "> 0.01", "the threshold is ignored"),
     ],
     "catches_bug": [
         ("return True", "return False", "it acquits"),
