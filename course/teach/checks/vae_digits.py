@@ -117,7 +117,7 @@ def catches_bug(candidate, draw):
     for name, sample in innocent.items():
         message = (
             f"it accuses {name}, whose z has the right mean and variance: compare distributions"
-            " and not values, with enough draws for your tolerance"
+            " and not values, with enough draws for your tolerance (True means guilty)"
         )
         yield decides(f"acquits {name}", candidate, sample, False, message)
     # In this order, so that the first wrong verdict names what the referee does not look at.
@@ -139,11 +139,11 @@ def catches_bug(candidate, draw):
         ),
         "a spread that is wrong for logvar below 0 only": (
             lambda m, v, e: m + (v.clamp(min=0) / 2 + v.clamp(max=0)).exp() * e,
-            "try a logvar on each side of 0",
+            "try a logvar on each side of 0, with a tolerance of 10 % or less",
         ),
         "a spread that is wrong for logvar above 0 only": (
             lambda m, v, e: m + (v.clamp(max=0) / 2 + v.clamp(min=0)).exp() * e,
-            "try a logvar on each side of 0",
+            "try a logvar on each side of 0, with a tolerance of 10 % or less",
         ),
         "a standard deviation 20 % too large": (
             lambda m, v, e: m + 1.2 * (0.5 * v).exp() * e,
