@@ -156,9 +156,12 @@ def test_an_answer_that_was_lent_for_another_exercise_may_be_used(strict):
 
 def test_a_referee_may_call_what_it_is_given(strict):
     def catches_bug(sample):
-        noise = torch.randn(20_000, 1, generator=torch.Generator().manual_seed(0))
-        z = sample(torch.full_like(noise, 1.0), torch.full_like(noise, -2.0), noise)
-        return bool(abs(z.mean() - 1) > 0.02 or abs(z.std() - math.exp(-1)) > 0.02)
+        noise = torch.randn(50_000, 1, generator=torch.Generator().manual_seed(0))
+        for logvar in (-2.0, 1.0):
+            z = sample(torch.full_like(noise, 1.0), torch.full_like(noise, logvar), noise)
+            if abs(z.mean() - 1) > 0.05 or abs(z.std() / math.exp(logvar / 2) - 1) > 0.05:
+                return True
+        return False
 
     assert check.catches_bug(catches_bug) is catches_bug
 
