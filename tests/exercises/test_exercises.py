@@ -2,15 +2,24 @@
 
 import re
 
+import alternatives
+import answers_21
+import answers_22
+import answers_23
+import answers_24
+import mutants
 import pytest
-from alternatives import ALTERNATIVES
 from masters import WRITTEN, body, define
-from mutants import MUTANTS
 
 from course.teach import check
 from course.teach.checks import EXERCISES
 
 SEEDS = (0, 1, 2)
+DIFFUSION = (answers_21, answers_22, answers_23, answers_24)
+MUTANTS, ALTERNATIVES = dict(mutants.MUTANTS), dict(alternatives.ALTERNATIVES)
+for answers in DIFFUSION:
+    MUTANTS |= answers.MUTANTS
+    ALTERNATIVES |= answers.ALTERNATIVES
 
 
 @pytest.fixture(params=WRITTEN.values(), ids=WRITTEN.keys())

@@ -1,11 +1,29 @@
 """The checks of every exercise, one module per notebook."""
 
-from course.teach.checks import sampling, start_here, vae, vae_digits
+from course.teach.checks import (
+    ddpm_images,
+    ddpm_loss,
+    forward_diffusion,
+    sampling,
+    sampling_faster,
+    start_here,
+    vae,
+    vae_digits,
+)
 from course.teach.exercise import Exercise
 
 EXERCISES: dict[str, Exercise] = {
     found.name: found
-    for notebook in (start_here, sampling, vae, vae_digits)
+    for notebook in (
+        start_here,
+        sampling,
+        vae,
+        vae_digits,
+        forward_diffusion,
+        ddpm_loss,
+        ddpm_images,
+        sampling_faster,
+    )
     for found in vars(notebook).values()
     if isinstance(found, Exercise)
 }

@@ -1,0 +1,1 @@
+"""The forward process, its posterior, the bound and the samplers."""

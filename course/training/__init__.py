@@ -1,0 +1,1 @@
+"""One training loop, named recipes, and checkpoints that survive."""

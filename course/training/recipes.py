@@ -1,0 +1,143 @@
+"""Named trainings: what is committed in data/checkpoints can be made again by its name."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from course.diffusion import schedule
+from course.diffusion.process import q_sample
+from course.diffusion.schedule import Schedule
+from course.models.classifier import Classifier, ClassifierConfig
+from course.models.unet import UNet2DConditionModel, UNetConfig
+from course.training import checkpoint
+from course.training.fit import Objective, Settings
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training by name.
+
+    Attributes:
+        name: of the recipe and of its checkpoint.
+        about: what it is for, in one sentence.
+        model: configuration of the network.
+        settings: of the training.
+    """
+
+    name: str
+    about: str
+    model: UNetConfig | ClassifierConfig
+    settings: Settings
+
+    def facts(self) -> dict[str, Any]:
+        """The recipe as JSON holds it."""
+        return {"recipe": self.name, "model": _as_json(self.model)}
+
+
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe(
+            "digits-classifier",
+            "Tells digits apart; judges generated ones and gives the features of FID.",
+            ClassifierConfig(),
+            Settings(steps=3000, batch_size=128, learning_rate=3e-3, weight_decay=0.05),
+        ),
+        Recipe(
+            "digits-ddpm",
+            "Draws digits: the noise predictor of DDPM on MNIST, 28 x 28.",
+            UNetConfig(1, 1, (32, 64, 96), layers_per_block=1, norm_num_groups=8),
+            Settings(steps=9000, batch_size=32, learning_rate=1.5e-3, warmup=200),
+        ),
+    )
+}
+
+
+def find(name: str) -> Recipe:
+    """The recipe of that name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name not in RECIPES:
+        raise ValueError(f"name: expected one of {', '.join(RECIPES)}, came {name!r}")
+    return RECIPES[name]
+
+
+def build(config: UNetConfig | ClassifierConfig, seed: int = 0) -> nn.Module:
+    """A network with the first weights that belong to a seed; other random numbers stay untouched."""
+    network = {UNetConfig: UNet2DConditionModel, ClassifierConfig: Classifier}[type(config)]
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return network(config)
+
+
+def load(name: str) -> nn.Module:
+    """The network that a recipe trained, from its committed checkpoint, in eval mode.
+
+    Raises:
+        ValueError: there is no such recipe.
+        CheckpointError: the checkpoint is missing, broken, or of another configuration.
+    """
+    recipe = find(name)
+    path, card = checkpoint.published(name)
+    if card["model"] != _as_json(recipe.model):
+        raise checkpoint.CheckpointError(
+            f"{path}: expected the model {_as_json(recipe.model)}, its card says {card['model']}"
+        )
+    tensors, _ = checkpoint.load(path)
+    model = build(recipe.model)
+    model.load_state_dict(tensors)
+    return model.eval().requires_grad_(False)
+
+
+def ddpm_schedule() -> Schedule:
+    """The schedule that `digits-ddpm` was trained for: Ho's linear one, T = 1000."""
+    return schedule.linear()
+
+
+def noise_objective(x0: Tensor, noise_schedule: Schedule) -> Objective:
+    """L_simple of Ho et al. 2020, equation 14: each sample draws its picture, its t and its noise.
+
+    Args:
+        x0: data `(N, ...)`.
+        noise_schedule: of T steps.
+    """
+
+    def objective(model: nn.Module, streams: Sequence[np.random.Generator]) -> Tensor:
+        rows = torch.tensor([s.integers(len(x0)) for s in streams])
+        t = torch.tensor([s.integers(len(noise_schedule)) for s in streams])
+        noise = np.stack([s.standard_normal(x0.shape[1:], np.float32) for s in streams])
+        noise = torch.from_numpy(noise).to(x0)
+        t = t.to(x0.device)
+        xt = q_sample(x0[rows.to(x0.device)], t, noise, noise_schedule)
+        return (model(xt, t) - noise).square().mean()
+
+    return objective
+
+
+def label_objective(images: Tensor, labels: Tensor, shift: int = 2) -> Objective:
+    """Cross-entropy on pictures moved by up to `shift` pixels each way."""
+
+    def objective(model: nn.Module, streams: Sequence[np.random.Generator]) -> Tensor:
+        rows = torch.tensor([s.integers(len(images)) for s in streams])
+        moves = [s.integers(-shift, shift + 1, 2).tolist() for s in streams]
+        # The border of a digit is paper, so that what is rolled over it is paper, too.
+        batch = [
+            images[row].roll(move, (1, 2)) for row, move in zip(rows.tolist(), moves, strict=True)
+        ]
+        return F.cross_entropy(model(torch.stack(batch)), labels[rows])
+
+    return objective
+
+
+def _as_json(config: UNetConfig | ClassifierConfig) -> dict[str, Any]:
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in asdict(config).items()
+    }

@@ -1,0 +1,5 @@
+"""Notebook 23: mistakes as patches of the solutions, and right answers written differently."""
+
+MUTANTS = {}
+
+ALTERNATIVES = {}
