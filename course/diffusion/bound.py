@@ -210,9 +210,7 @@ def variational_bound(
     return {"prior": prior, "steps": stacked, "decoder": decoder, "total": total}
 
 
-def bits_per_dimension(
-    nats: Float[Tensor, " B"], dimensions: int
-) -> Float[Tensor, " B"]:
+def bits_per_dimension(nats: Float[Tensor, " B"], dimensions: int) -> Float[Tensor, " B"]:
     """Turn nats per sample into bits per dimension.
 
     Raises:

@@ -84,7 +84,7 @@ class MixtureDenoiser:
 class EmpiricalDenoiser:
     """The best noise prediction for a finite data set: what the loss asks of a network.
 
-    Given x_t, the posterior over the N pictures is a softmax of squared distances, and the predicted
+    Given x_t, the posterior over the N pictures is a softmax of squared distances; the predicted
     x_0 is their weighted mean. Sampled with it, every picture is a copy of one of them.
 
     Args:
@@ -149,7 +149,7 @@ def sampled_gaussian(
     method: str = "ddim",
     eta: float | int = 0.0,
 ) -> tuple[float, float]:
-    """Mean and variance of what a sampler with the exact denoiser draws, for data N(mean, variance).
+    """Mean and variance of what a sampler with the exact denoiser draws; data N(mean, variance).
 
     Every step is affine in x_t and noise, so that both propagate in closed form. What they miss the
     data's by is the discretisation error alone.

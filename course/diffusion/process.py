@@ -88,7 +88,7 @@ def predict_x0(
     noise: Float[Tensor, "B *shape"],
     schedule: Schedule,
 ) -> Float[Tensor, "B *shape"]:
-    """The x_0 that this noise in x_t implies: (xt - sqrt(1 - alpha_bar_t) noise) / sqrt(alpha_bar_t).
+    """The x_0 that noise in x_t implies: (xt - sqrt(1 - alpha_bar_t) noise) / sqrt(alpha_bar_t).
 
     Raises:
         ValueError: `t` is not int64 of shape (B,) inside 0..T-1, or shapes differ.

@@ -48,7 +48,7 @@ class Schedule:
         if not (table > 0).all() or not (table < 1).all():
             wrong = int(torch.nonzero(~((table > 0) & (table < 1)))[0])
             raise ValueError(
-                f"alpha_bar: expected numbers inside (0, 1), came {table[wrong].item():g} at {wrong}"
+                f"alpha_bar: expected numbers inside (0, 1), came {table[wrong]:g} at {wrong}"
             )
         rises = torch.nonzero(table.diff() >= 0)
         if len(rises):
@@ -135,7 +135,9 @@ class Schedule:
         """
         kept = _evenly(len(self), steps, spacing) if _is_integer(steps) else list(steps)
         if not kept or not all(_is_integer(i) for i in kept):
-            raise ValueError(f"steps: expected a number or indices 0..{len(self) - 1}, came {steps}")
+            raise ValueError(
+                f"steps: expected a number or indices 0..{len(self) - 1}, came {steps}"
+            )
         index = torch.tensor(kept, dtype=torch.int64)
         if (index.diff() <= 0).any() or index[0] < 0 or index[-1] >= len(self):
             raise ValueError(

@@ -1,4 +1,4 @@
-"""A small classifier of digits: the judge of generated ones, whose features FID is computed from."""
+"""A small classifier of digits: the judge of generated ones, and the features of their FID."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""The U-Net that predicts the noise in a picture, with the names and layout of Stable Diffusion 1.5."""
+"""The U-Net that predicts the noise in a picture; names and layout of Stable Diffusion 1.5."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class UNetConfig:
         out_channels: channels of the prediction.
         block_out_channels: channels at each level, finest first; every level but the last halves
             height and width.
-        layers_per_block: residual blocks per level on the way down; there is one more on the way up.
+        layers_per_block: residual blocks per level on the way down; one more on the way up.
         norm_num_groups: groups of every normalisation; divides every number of channels.
         norm_eps: added to every variance before its root.
 
@@ -97,7 +97,7 @@ class MidBlock2D(nn.Module):
 
 
 class UpBlock2D(nn.Module):
-    """Residual blocks, each on what comes from below and its own skip, then, if asked for, enlarge."""
+    """Residual blocks, each on what comes from below and a skip; then, if asked for, enlarge."""
 
     def __init__(
         self,
@@ -120,7 +120,7 @@ class UpBlock2D(nn.Module):
         skips: list[Float[Tensor, "B _ H W"]],
         temb: Float[Tensor, "B D"],
     ) -> Float[Tensor, "B O _ _"]:
-        """Takes its skips from the end of the list; the next one left there says how large to be."""
+        """Takes skips from the end of the list; the next one left there says how large to be."""
         for resnet in self.resnets:
             x = resnet(torch.cat([x, skips.pop()], dim=1), temb)
         for upsampler in self.upsamplers:

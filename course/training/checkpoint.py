@@ -18,7 +18,7 @@ class CheckpointError(ValueError):
 
 
 def save(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-    """Write a checkpoint whole or not at all: what was there before stays until the new one is safe.
+    """Write a checkpoint whole or not at all: what was there stays until the new one is safe.
 
     Args:
         path: of the file.

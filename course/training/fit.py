@@ -1,4 +1,4 @@
-"""The training loop: any model, any objective, the same weights however often it was interrupted."""
+"""The training loop: any model, any objective, the same weights however often interrupted."""
 
 import copy
 import math
@@ -67,13 +67,19 @@ class Fitted:
         model: with the weights of the last step.
         ema: the same network with their moving average, in eval mode: the one to use.
         losses: of every step done.
-        seconds: spent, in all runs together.
+        runs: what went into it: of each run its first step, the one after its last, seconds, and
+            the notes of its caller.
     """
 
     model: nn.Module
     ema: nn.Module
     losses: np.ndarray
-    seconds: float
+    runs: list[dict[str, Any]]
+
+    @property
+    def seconds(self) -> float:
+        """Spent, in all runs together."""
+        return sum(run["seconds"] for run in self.runs)
 
     @property
     def steps(self) -> int:
@@ -100,6 +106,7 @@ def fit(
     resume: bool = False,
     max_seconds: float | int | None = None,
     facts: dict[str, Any] | None = None,
+    notes: dict[str, Any] | None = None,
     progress: bool = True,
 ) -> Fitted:
     """Train `model` in place.
@@ -114,6 +121,7 @@ def fit(
         resume: go on from `path` if it is there; the result is the same to the last bit.
         max_seconds: stop, with a checkpoint, when this run has taken so long.
         facts: what the checkpoint must be of, if it is resumed from, besides `settings`.
+        notes: on the circumstances of this run, as JSON holds them; kept with it.
         progress: show a bar with loss and rate.
 
     Raises:
@@ -138,18 +146,19 @@ def fit(
         fused=True,
     )
     losses: list[float] = []
-    earlier = 0.0
+    earlier: list[dict[str, Any]] = []
     if resume and path.exists():
         losses, earlier = _restore(path, facts, model, ema, optimizer)
-    start = time.monotonic()
+    first, start = len(losses), time.monotonic()
 
-    def seconds() -> float:
-        return earlier + time.monotonic() - start
+    def runs() -> list[dict[str, Any]]:
+        span = {"from": first, "to": len(losses), "seconds": time.monotonic() - start}
+        return [*earlier, span | (notes or {})] if len(losses) > first else earlier
 
     def keep() -> None:
         if path is not None:
             state = _tensors(model, ema, optimizer, losses)
-            checkpoint.save(path, state, {**facts, "seconds": seconds()})
+            checkpoint.save(path, state, {**facts, "runs": runs()})
 
     bar = tqdm(
         total=settings.steps,
@@ -166,7 +175,9 @@ def fit(
             streams = [stream(settings.seed, step, i) for i in range(settings.batch_size)]
             # What a layer draws, as dropout does, is a function of the step as well.
             with torch.random.fork_rng([device] if device.type == "cuda" else []):
-                torch.manual_seed(int(stream(settings.seed, step, settings.batch_size).integers(2**63)))
+                torch.manual_seed(
+                    int(stream(settings.seed, step, settings.batch_size).integers(2**63))
+                )
                 loss = objective(model, streams)
                 optimizer.zero_grad()
                 loss.backward()
@@ -190,7 +201,7 @@ def fit(
     finally:
         bar.close()
     keep()
-    return Fitted(model, ema, np.array(losses), seconds())
+    return Fitted(model, ema, np.array(losses), runs())
 
 
 def _warm(step: int, settings: Settings) -> float:
@@ -215,8 +226,8 @@ def _restore(
     model: nn.Module,
     ema: nn.Module,
     optimizer: torch.optim.Optimizer,
-) -> tuple[list[float], float]:
-    """Put a checkpoint's state back; return the losses so far and the seconds they took."""
+) -> tuple[list[float], list[dict[str, Any]]]:
+    """Put a checkpoint's state back; return the losses so far and the runs that they took."""
     tensors, stored = checkpoint.load(path)
     for name, want in facts.items():
         if stored.get(name) != want:
@@ -239,4 +250,4 @@ def _restore(
     except RuntimeError as error:
         raise CheckpointError(f"{path}: expected a checkpoint of this model: {error}") from error
     optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
-    return losses.tolist(), float(stored["seconds"])
+    return losses.tolist(), stored["runs"]

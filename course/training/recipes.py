@@ -70,7 +70,7 @@ def find(name: str) -> Recipe:
 
 
 def build(config: UNetConfig | ClassifierConfig, seed: int = 0) -> nn.Module:
-    """A network with the first weights that belong to a seed; other random numbers stay untouched."""
+    """A network with the first weights of a seed; other random numbers stay untouched."""
     network = {UNetConfig: UNet2DConditionModel, ClassifierConfig: Classifier}[type(config)]
     with torch.random.fork_rng():
         torch.manual_seed(seed)
