@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(
-    help="Image generation from scratch: open the notebooks, keep track of your exercises.",
+    help="Image generation from scratch: the notebooks, your exercises, and training by recipe.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -110,6 +110,37 @@ def grade(
     from course.teach import grade as grading
 
     _finish(grading.grade, submission)
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="Which: digits-classifier or digits-ddpm.")],
+    folder: Annotated[
+        Path | None,
+        typer.Option(help="Where its files go.", show_default="runs/RECIPE"),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where it stopped.")] = False,
+    max_seconds: Annotated[
+        float | None, typer.Option(min=0, help="Stop after that long; --resume goes on.")
+    ] = None,
+) -> None:
+    """Train the network of a recipe; leave its checkpoint and card."""
+    from course.data.download import DataError
+    from course.training import run
+    from course.training.checkpoint import CheckpointError
+    from course.training.recipes import RECIPES
+
+    if recipe not in RECIPES:
+        typer.echo(
+            f"course: there is no recipe {recipe!r}; there are {', '.join(RECIPES)}", err=True
+        )
+        raise typer.Exit(2)
+    try:
+        code = run.main(recipe, folder or Path("runs") / recipe, resume, max_seconds)
+    except (CheckpointError, DataError, FloatingPointError) as error:
+        typer.echo(f"course: {error}", err=True)
+        code = 2
+    raise typer.Exit(code)
 
 
 def main() -> None:

@@ -92,8 +92,8 @@ def private_settings(folder: Path) -> dict[str, str]:
 
 
 def _write_json(path: Path, content: dict) -> None:
-    from course.teach.workspace import write
+    from course.files import replace_file
 
     data = (json.dumps(content, indent=2) + "\n").encode()
     if not path.exists() or path.read_bytes() != data:
-        write(path, data)
+        replace_file(path, data)

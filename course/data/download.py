@@ -9,7 +9,6 @@ Environment variables:
 import os
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -137,25 +136,6 @@ def verify(path: Path, content: bytes, file: RemoteFile) -> None:
             f"{path}: expected {file.size:,} bytes with SHA-256 {file.sha256}, came "
             f"{len(content):,} bytes with SHA-256 {digest}. {ADVICE}"
         )
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, readers and other writers notwithstanding.
-
-    Raises:
-        OSError: the folder can't be made or written; what was there before is still there.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns()}.tmp")
-    try:
-        with open(temporary, "xb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    finally:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
 
 
 def _find(root: Path, dataset: str, file: RemoteFile) -> Path:

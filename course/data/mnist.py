@@ -18,6 +18,7 @@ from torch import Tensor
 
 from course.data import download
 from course.data.download import DataError, RemoteFile
+from course.files import replace_file
 
 HELD_OUT_PER_CLASS = 100
 SPLIT_SEED = 28
@@ -261,7 +262,7 @@ def _offline() -> tuple[UInt8[np.ndarray, "5000 28 28"], UInt8[np.ndarray, "5000
     buffer = io.BytesIO()
     np.savez_compressed(buffer, pixels=pixels, labels=labels)
     try:
-        download.replace_file(path, buffer.getvalue())
+        replace_file(path, buffer.getvalue())
     except OSError as error:
         warnings.warn(
             f"The digits could not be kept in {path} ({error}), so that parsing them will take "

@@ -117,7 +117,7 @@ class UpBlock2D(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "B C H W"],
-        skips: list[Float[Tensor, "B _ H W"]],
+        skips: list[Float[Tensor, "B _ _ _"]],
         temb: Float[Tensor, "B D"],
     ) -> Float[Tensor, "B O _ _"]:
         """Takes skips from the end of the list; the next one left there says how large to be."""

@@ -27,10 +27,10 @@ from types import FrameType
 from IPython.display import display
 
 import course
+from course.files import replace_file
 from course.lab import predict
 from course.teach.checks import EXERCISES
 from course.teach.exercise import HANDED_IN, Exercise, Property
-from course.teach.workspace import write
 
 _outcomes: dict[str, "Outcome"] = {}
 
@@ -270,6 +270,6 @@ def _record(outcome: Outcome) -> None:
     }
     path = workspace / "progress" / f"{outcome.exercise}.json"
     try:
-        write(path, json.dumps(entry).encode())
+        replace_file(path, json.dumps(entry).encode())
     except OSError as error:
         print(f"your progress could not be saved in {path}: {error.strerror}")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 
+from course.files import replace_file
 from course.teach.merge import merge
 from course.teach.workspace import (
     WorkspaceError,
@@ -20,7 +21,6 @@ from course.teach.workspace import (
     read,
     serialise,
     student_version,
-    write,
 )
 
 __all__ = ["WorkspaceError", "default_workspace", "make_copies", "progress", "reset"]
@@ -142,7 +142,7 @@ def _update(
         saved = back_up(before, name, workspace / ".course" / "backup")
         if target.read_bytes() != before:
             raise WorkspaceError("it was saved elsewhere at this moment: run this again")
-        write(target, after)
+        replace_file(target, after)
         counts = ", ".join(f"{count} cells {what}" for what, count in merged.counts.items())
         lines = [f"{counts or 'changed'}; as it was: .course/backup/{saved.name}"]
     _write_if_new(record, serialise(new))
@@ -183,7 +183,7 @@ def _last_given(record: Path) -> NotebookNode | None:
 
 def _write_if_new(path: Path, data: bytes) -> None:
     if not path.exists() or path.read_bytes() != data:
-        write(path, data)
+        replace_file(path, data)
 
 
 def _status(workspace: Path, exercise: str) -> tuple[str, str]:

@@ -1,12 +1,9 @@
 """The students' workspace: where it is, how notebooks are read, made and written without loss."""
 
-import contextlib
 import copy
 import json
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +11,7 @@ from pathlib import Path
 from nbformat import NotebookNode
 
 import course
+from course.files import replace_file
 
 KEY_NUMBERS = "# NBVAL_CHECK_OUTPUT\n"  # for the tests of the masters, not for students
 STUB = "# your code here\nraise NotImplementedError"
@@ -105,27 +103,6 @@ def parse(data: bytes) -> NotebookNode:
     return notebook
 
 
-def write(path: Path, data: bytes) -> None:
-    """Replace a file whole or not at all."""
-    path = path.resolve()  # a link stays a link
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        if path.exists():
-            shutil.copymode(path, name)
-        else:
-            os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
-        raise
-
-
 def serialise(notebook: NotebookNode) -> bytes:
     """The bytes of a notebook file: the same notebook gives the same bytes."""
     import nbformat
@@ -141,7 +118,7 @@ def back_up(data: bytes, name: str, folder: Path) -> Path:
     while path.exists():
         count += 1
         path = folder / f"{stamp}-{count}.ipynb"
-    write(path, data)
+    replace_file(path, data)
     return path
 
 

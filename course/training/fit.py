@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from course.training import checkpoint
 from course.training.checkpoint import CheckpointError
 
-Objective = Callable[[nn.Module, Sequence[np.random.Generator]], Tensor]
+Objective = Callable[[Callable[..., Tensor], Sequence[np.random.Generator]], Tensor]
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,8 @@ def fit(
             nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
             optimizer.step()
             decay = min(settings.ema_decay, (1 + step) / (10 + step))
-            torch._foreach_lerp_(list(ema.parameters()), list(model.parameters()), 1 - decay)
+            with torch.no_grad():
+                torch._foreach_lerp_(list(ema.parameters()), list(model.parameters()), 1 - decay)
             losses.append(value)
             bar.set_postfix_str(f"loss {np.mean(losses[-100:]):.4f}", refresh=False)
             bar.update()

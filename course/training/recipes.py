@@ -1,6 +1,6 @@
 """Named trainings: what is committed in data/checkpoints can be made again by its name."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -109,7 +109,7 @@ def noise_objective(x0: Tensor, noise_schedule: Schedule) -> Objective:
         noise_schedule: of T steps.
     """
 
-    def objective(model: nn.Module, streams: Sequence[np.random.Generator]) -> Tensor:
+    def objective(model: Callable[..., Tensor], streams: Sequence[np.random.Generator]) -> Tensor:
         rows = torch.tensor([s.integers(len(x0)) for s in streams])
         t = torch.tensor([s.integers(len(noise_schedule)) for s in streams])
         noise = np.stack([s.standard_normal(x0.shape[1:], np.float32) for s in streams])
@@ -124,7 +124,7 @@ def noise_objective(x0: Tensor, noise_schedule: Schedule) -> Objective:
 def label_objective(images: Tensor, labels: Tensor, shift: int = 2) -> Objective:
     """Cross-entropy on pictures moved by up to `shift` pixels each way."""
 
-    def objective(model: nn.Module, streams: Sequence[np.random.Generator]) -> Tensor:
+    def objective(model: Callable[..., Tensor], streams: Sequence[np.random.Generator]) -> Tensor:
         rows = torch.tensor([s.integers(len(images)) for s in streams])
         moves = [s.integers(-shift, shift + 1, 2).tolist() for s in streams]
         # The border of a digit is paper, so that what is rolled over it is paper, too.

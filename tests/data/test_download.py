@@ -267,20 +267,3 @@ def test_verify_names_both_digests(remote, tmp_path):
 def test_read_names_the_file(tmp_path):
     with pytest.raises(DataError, match=r"gone.*FileNotFoundError"):
         download.read(tmp_path / "gone")
-
-
-@pytest.mark.parametrize("step", ["os.fsync", "os.replace"])
-def test_replace_file_replaces_or_leaves_alone(step, tmp_path, monkeypatch):
-    path = tmp_path / "new" / "file"
-    download.replace_file(path, b"old")
-    download.replace_file(path, b"new")
-    assert path.read_bytes() == b"new"
-
-    def fail(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(step, fail)
-    with pytest.raises(OSError, match="No space"):
-        download.replace_file(path, b"half")
-    assert path.read_bytes() == b"new"
-    assert [entry.name for entry in path.parent.iterdir()] == ["file"]

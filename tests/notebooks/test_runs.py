@@ -9,7 +9,8 @@ import sys
 import pytest
 from nbclient import NotebookClient
 
-from course.teach.workspace import STUB, exercises, find_masters, read, student_version, write
+from course.files import replace_file
+from course.teach.workspace import STUB, exercises, find_masters, read, student_version
 from course.teach.workspace import serialise as serialised
 
 MASTERS = find_masters()
@@ -51,7 +52,7 @@ def test_a_key_number_changed_by_hand_is_noticed(tmp_path):
     codes = {}
     for label, book in (("as it is", notebook), ("changed", changed)):
         target = tmp_path / label.split()[0] / f"{name}.ipynb"
-        write(target, serialised(book))
+        replace_file(target, serialised(book))
         command = [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-current-env", "-q"]
         command += ["-p", "no:cacheprovider", f"--rootdir={target.parent}", str(target)]
         environment = {**os.environ, "COURSE_STRICT": "1", "PYTEST_ADDOPTS": ""}
