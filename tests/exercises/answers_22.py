@@ -85,7 +85,7 @@ MUTANTS = {
         ("range(len(alpha_bar))", "[0, 1]", "try more than one step above i = 0"),
         ("range(len(alpha_bar))", "[0, len(alpha_bar) - 1]", "i = 1 included"),
         ("noise = torch.tensor", "noise = 0 * torch.tensor", "try a step other than the first"),
-        ("xt = torch.tensor", "xt = 0 * torch.tensor", "try x_t that is not zero"),
+        ("xt = torch.tensor", "xt = 0 * torch.tensor", "try x_t of both signs"),
         (
             "noise = torch.tensor",
             "noise = abs(1.0) * 0.1 + 0 * torch.tensor",

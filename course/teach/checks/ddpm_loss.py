@@ -239,7 +239,6 @@ def ddpm_step(candidate, draw):
         "the square root of 1 - alpha_bar is missing": _no_root,
         "this is 1/sqrt(alpha_bar) before the bracket, as in 001, line 497": _bar_before_bracket,
         "1 - alpha_bar stands where 1 - alpha belongs: one step, not all of them": _bar_above,
-        "this jumps to the predicted x_0: alpha_bar stands for alpha": _bar_for_alpha,
         "the factor 1/sqrt(alpha) is missing": _no_bracket,
         "this is 1/alpha before the bracket: its square root is missing": _bracket_root_lost,
         "this multiplies by sqrt(alpha): divide by it": _bracket_times,
@@ -265,11 +264,16 @@ def ddpm_step(candidate, draw):
     }
     wrong = {cause: _step_of(mean) for cause, mean in means.items()}
     wrong |= {cause: _step_of(_mean, scale) for cause, scale in scales.items()}
-    wrong["alpha is read one step too late: alpha_i = alpha_bar[i] / alpha_bar[i - 1]"] = _step_late
+    late = {
+        "alpha is read one step too late: alpha_i = alpha_bar[i] / alpha_bar[i - 1]": _step_late,
+        "alpha_bar stands for alpha: divide it by the entry before": (
+            _step_of(_bar_for_alpha, lambda i, bar: (1 - bar[i]).sqrt())
+        ),
+    }
     inputs = (xt, middle, eps_pred, noise, alpha_bar)
     want = _ddpm_step(*inputs)
     axes = "B C D"
-    yield agrees("a step in the middle", candidate, inputs, want, axes, wrong)
+    yield agrees("a step in the middle", candidate, inputs, want, axes, wrong | late)
     inputs = (xt, 0, eps_pred, noise, alpha_bar)
     wraps = "at i = 0 it reads alpha_bar[-1], the end of the table: alpha_bar before it is 1"
     last = {
