@@ -68,7 +68,7 @@ def prior_term(x0: Float[Tensor, "B *shape"], schedule: Schedule) -> Float[Tenso
     """
     kept = schedule.alpha_bar[-1].item()
     x0 = x0.flatten(1)
-    per_dimension = kept * x0.square() - kept - math.log(1 - kept)
+    per_dimension = kept * x0.square() - kept - math.log1p(-kept)
     return 0.5 * per_dimension.sum(1)
 
 
