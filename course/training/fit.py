@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from course.training import checkpoint
 from course.training.checkpoint import CheckpointError
 
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
 Objective = Callable[[Callable[..., Tensor], Sequence[np.random.Generator]], Tensor]
 
 
@@ -32,9 +34,11 @@ class Settings:
         ema_decay: of the moving average of the weights, when warm.
         clip_norm: largest norm of the gradient.
         seed: of everything random.
+        precision: "float32", or "bfloat16" for what autocast computes with half the bits, as
+            convolutions and matrix products; weights, averages and updates stay float32.
 
     Raises:
-        ValueError: a number is out of its range.
+        ValueError: a number is out of its range, or there is no such precision.
     """
 
     steps: int
@@ -45,6 +49,7 @@ class Settings:
     ema_decay: float | int = 0.999
     clip_norm: float | int = 1.0
     seed: int = 0
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         for name, low in {"steps": 1, "batch_size": 1, "warmup": 0, "seed": 0}.items():
@@ -57,6 +62,10 @@ class Settings:
             raise ValueError(f"ema_decay: expected from 0 to below 1, came {self.ema_decay}")
         if not 0 <= self.weight_decay < math.inf:
             raise ValueError(f"weight_decay: expected 0 or more, came {self.weight_decay}")
+        if self.precision not in PRECISIONS:
+            raise ValueError(
+                f"precision: expected one of {tuple(PRECISIONS)}, came {self.precision!r}"
+            )
 
 
 @dataclass(frozen=True)
@@ -136,7 +145,7 @@ def fit(
     if every < 1:
         raise ValueError(f"every: expected at least 1, came {every}")
     facts = {**(facts or {}), "settings": vars(settings)}
-    device = next(model.parameters()).device
+    device, dtype = next(model.parameters()).device, PRECISIONS[settings.precision]
     model.train()
     ema = copy.deepcopy(model).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(
@@ -178,7 +187,8 @@ def fit(
                 torch.manual_seed(
                     int(stream(settings.seed, step, settings.batch_size).integers(2**63))
                 )
-                loss = objective(model, streams)
+                with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+                    loss = objective(model, streams)
                 optimizer.zero_grad()
                 loss.backward()
             value = loss.item()

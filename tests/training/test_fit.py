@@ -101,6 +101,30 @@ def test_two_trainings_are_identical_whatever_was_drawn_before():
     assert not torch.equal(weights(first), weights(other))
 
 
+def test_bfloat16_is_for_the_objective_only():
+    half = Settings(**{**vars(SETTINGS), "precision": "bfloat16"})
+    seen = []
+
+    def watched(model, streams):
+        def call(x):
+            y = model(x)
+            seen.append(y.dtype)
+            return y
+
+        return objective(call, streams)
+
+    first = fit(network(), watched, half, progress=False)
+    assert set(seen) == {torch.bfloat16}
+    assert {p.dtype for p in (*first.model.parameters(), *first.ema.parameters())} == {
+        torch.float32
+    }
+    second = fit(network(), objective, half, progress=False)
+    assert torch.equal(weights(first), weights(second))
+    whole = fit(network(), objective, SETTINGS, progress=False)
+    assert not torch.equal(weights(first), weights(whole))
+    np.testing.assert_allclose(first.losses, whole.losses, rtol=0.05)
+
+
 def test_the_global_generator_stays_where_it_was():
     model = network()
     before = torch.get_rng_state()
@@ -225,6 +249,7 @@ def test_the_bar_shows_loss_and_rate(capsys):
         ({"weight_decay": -1}, "weight_decay: "),
         ({"warmup": -1}, "warmup: "),
         ({"seed": -1}, "seed: "),
+        ({"precision": "float16"}, r"precision: expected one of .*bfloat16.*, came 'float16'"),
     ],
 )
 def test_bad_settings_are_named(change, message):
