@@ -76,8 +76,9 @@ class Fitted:
         model: with the weights of the last step.
         ema: the same network with their moving average, in eval mode: the one to use.
         losses: of every step done.
-        runs: what went into it: of each run its first step, the one after its last, seconds, and
-            the notes of its caller.
+        runs: what went into it: of each run its first step, the one after its last, seconds, CPU
+            seconds of all threads together, which other processes hardly change, and the notes of
+            its caller.
     """
 
     model: nn.Module
@@ -158,10 +159,11 @@ def fit(
     earlier: list[dict[str, Any]] = []
     if resume and path.exists():
         losses, earlier = _restore(path, facts, model, ema, optimizer)
-    first, start = len(losses), time.monotonic()
+    first, start, cpu_start = len(losses), time.monotonic(), time.process_time()
 
     def runs() -> list[dict[str, Any]]:
         span = {"from": first, "to": len(losses), "seconds": time.monotonic() - start}
+        span["cpu_seconds"] = time.process_time() - cpu_start
         return [*earlier, span | (notes or {})] if len(losses) > first else earlier
 
     def keep() -> None:

@@ -52,7 +52,13 @@ RECIPES = {
             "digits-ddpm",
             "Draws digits: the noise predictor of DDPM on MNIST, 28 x 28.",
             UNetConfig(1, 1, (32, 64, 96), layers_per_block=1, norm_num_groups=8),
-            Settings(steps=9000, batch_size=32, learning_rate=1.5e-3, warmup=200),
+            Settings(
+                steps=25_000,
+                batch_size=32,
+                learning_rate=1.5e-3,
+                warmup=200,
+                precision="bfloat16",
+            ),
         ),
     )
 }

@@ -157,6 +157,7 @@ def test_resuming_changes_nothing(stop, tmp_path):
     spans = [(run["from"], run["to"], run["who"]) for run in resumed.runs]
     assert spans == [(0, stop, "a"), (stop, 12, "b")]
     assert resumed.seconds == sum(run["seconds"] for run in resumed.runs)
+    assert all(run["cpu_seconds"] > 0 for run in resumed.runs)
 
 
 def test_time_is_up_and_then_it_goes_on(tmp_path):
