@@ -66,6 +66,11 @@ def _table_wraps(xt, noise, i, alpha_bar):
     return (xt - (1 - alpha) / (1 - alpha_bar[i]).sqrt() * noise) / alpha.sqrt()
 
 
+def _alpha_before(xt, noise, i, alpha_bar):
+    alpha = _alpha(max(i - 1, 0), alpha_bar)
+    return (xt - (1 - alpha) / (1 - alpha_bar[i]).sqrt() * noise) / alpha.sqrt()
+
+
 def _bar_for_alpha(xt, noise, i, alpha_bar):
     return (xt - (1 - alpha_bar[i]).sqrt() * noise) / alpha_bar[i].sqrt()
 
@@ -92,7 +97,8 @@ def training_step(candidate, draw):
     alpha_bar = _table(draw)
     x0, noise, prediction = (draw.normal(batch, dims) for _ in range(3))
     x0 = 2 * x0
-    t = torch.randint(1, len(alpha_bar), (batch,), generator=draw.generator)
+    t = torch.randint(0, len(alpha_bar), (batch,), generator=draw.generator)
+    t[:2] = torch.tensor([0, len(alpha_bar) - 1])
     calls = []
 
     # A network that only says what it was asked: no code of the course runs inside the candidate.
@@ -154,7 +160,8 @@ def _asked(calls, inputs, prefix=""):
     if len(calls) != 1:
         yield Property(name, False, f"the network was called {len(calls)} times: call it once")
         return
-    asked = [*calls[0].args, *calls[0].kwargs.values()]
+    named = sorted(calls[0].kwargs.items(), key=lambda pair: pair[0] == "t")
+    asked = [*calls[0].args, *(value for _, value in named)]
     if len(asked) != 2:
         came = f"the network was called with {len(asked)} of its arguments: it needs x_t and t"
         yield Property(name, False, came)
@@ -200,6 +207,11 @@ def _asked(calls, inputs, prefix=""):
         "one level of noise for the whole batch: each row has its own t": (
             lambda x0, t, noise, bar: mixed(right)(x0, t[:1].expand(len(t)), noise, bar)
         ),
+        "at t = 0 it returns x_0: index 0 has one step of noise": (
+            lambda x0, t, noise, bar: torch.where(
+                t[:, None] == 0, x0, mixed(right)(x0, t, noise, bar)
+            )
+        ),
     }
     xt = mixed(right)(x0, t, noise, alpha_bar)
     title = f"{prefix}x_t that the network is given"
@@ -237,7 +249,7 @@ def ddpm_step(candidate, draw):
     means = {
         "this is (1 - alpha) / sqrt(1 - alpha), as in 001, line 424: the bar is lost": _no_bar,
         "the square root of 1 - alpha_bar is missing": _no_root,
-        "this is 1/sqrt(alpha_bar) before the bracket, as in 001, line 497": _bar_before_bracket,
+        "this is 1/sqrt(alpha_bar) before the bracket, as in 001, line 499": _bar_before_bracket,
         "1 - alpha_bar stands where 1 - alpha belongs: one step, not all of them": _bar_above,
         "the factor 1/sqrt(alpha) is missing": _no_bracket,
         "this is 1/alpha before the bracket: its square root is missing": _bracket_root_lost,
@@ -297,6 +309,9 @@ def ddpm_step(candidate, draw):
         yield agrees(name, candidate, inputs, _ddpm_step(*inputs), axes, early if i == 1 else wrong)
     single = (xt.float(), middle, eps_pred.float(), noise.float(), alpha_bar)
     yield agrees("float32 data, a float64 table", candidate, single, want.float(), axes, {})
+    ending = (xt.float(), 0, eps_pred.float(), noise.float(), alpha_bar)
+    name = "float32 data at the last step"
+    yield agrees(name, candidate, ending, _ddpm_step(*ending).float(), axes, {})
 
 
 def _step_late(xt, i, eps, noise, bar):
@@ -343,7 +358,7 @@ def referee_mean(candidate, draw):
     sizes = "try noise that is not zero, at a step in the middle"
     wrong = {
         "sqrt(1 - alpha) below (001, line 424)": (_no_bar, later),
-        "1/sqrt(alpha_bar) before the bracket (001, line 497)": (_bar_before_bracket, later),
+        "1/sqrt(alpha_bar) before the bracket (001, line 499)": (_bar_before_bracket, later),
         "1 - alpha_bar above (001, line 401)": (_bar_above, later),
         "no square root below": (_no_root, sizes),
         "no 1/sqrt(alpha)": (_no_bracket, "try x_t that is not zero"),
@@ -353,23 +368,49 @@ def referee_mean(candidate, draw):
         "the table wrapped round at i = 0": (_table_wraps, "try the step i = 0"),
         "the bar lost at every step but the second": (
             only(lambda i, T: i <= 1, _no_bar),
-            "try more than one step above i = 0",
+            "try more than one step above i = 0, with a table of at least three",
         ),
         "the bar lost in the first half only": (
-            only(lambda i, T: i == 0 or i >= T // 2, _no_bar),
+            only(lambda i, T: i == 0 or i > T // 2, _no_bar),
             "try early steps too, i = 1 included",
+        ),
+        "the bar lost at the step in the middle only": (
+            only(lambda i, T: i != T // 2, _no_bar),
+            "try every step of the table",
+        ),
+        "the bar lost at the last step only": (
+            only(lambda i, T: i != T - 1, _no_bar),
+            "try every step of the table",
+        ),
+        "alpha of the step before": (
+            _alpha_before,
+            "try a table in which alpha is not the same at every step",
+        ),
+        "x_t and noise exchanged": (
+            lambda x, e, i, bar: _mean(e, x, i, bar),
+            "try x_t and noise that are not the same",
+        ),
+        "the sign of the result turned": (
+            lambda x, e, i, bar: -_mean(x, e, i, bar),
+            "compare the values themselves, with their signs",
+        ),
+        "an error in the last dimension only": (
+            lambda x, e, i, bar: torch.cat(
+                [_mean(x, e, i, bar)[:, :-1], 2 * _mean(x, e, i, bar)[:, -1:]], dim=1
+            ),
+            "compare every dimension",
         ),
         "|noise| for noise": (
             lambda x, e, i, bar: _mean(x, e.abs(), i, bar),
             "try noise of both signs",
         ),
         "|x_t| for x_t": (lambda x, e, i, bar: _mean(x.abs(), e, i, bar), "try x_t of both signs"),
-        "2 % too much noise": (
-            lambda x, e, i, bar: _mean(x, 1.02 * e, i, bar),
+        "0.5 % too much noise": (
+            lambda x, e, i, bar: _mean(x, 1.005 * e, i, bar),
             "that is too coarse a tolerance",
         ),
-        "2 % too large a result": (
-            lambda x, e, i, bar: 1.02 * _mean(x, e, i, bar),
+        "0.5 % too large a result": (
+            lambda x, e, i, bar: 1.005 * _mean(x, e, i, bar),
             "that is too coarse a tolerance",
         ),
         "one number for all dimensions": (
@@ -379,6 +420,10 @@ def referee_mean(candidate, draw):
         "one row for the whole batch": (
             lambda x, e, i, bar: _mean(x, e, i, bar).mean(0, keepdim=True).expand(x.shape),
             "try more than one row",
+        ),
+        "the rows in another order": (
+            lambda x, e, i, bar: _mean(x, e, i, bar).flip(0),
+            "try more than one row, and compare row with row",
         ),
     }
     for cause, (formula, hint) in wrong.items():

@@ -113,9 +113,14 @@ def q_sample(candidate, draw):
     yield agrees(name, candidate, inputs, _q_sample(*inputs), "B C H W", wraps)
     points = (x0[:, :, 0, 0], t, noise[:, :, 0, 0], alpha_bar)
     yield agrees("points, of shape (B, D)", candidate, points, _q_sample(*points), "B D", wrong)
-    single = (x0.float(), t, noise.float(), alpha_bar)
+    for axes, pick in {"B": (0, 0, 0), "B C H": (slice(None), slice(None), 0)}.items():
+        part = (x0[:, *pick], t, noise[:, *pick], alpha_bar)
+        name = f"another shape, ({', '.join(axes.split())},)"
+        yield agrees(name, candidate, part, _q_sample(*part), axes, {})
+    single = (x0.float(), ends, noise.float(), alpha_bar)
+    want = _q_sample(x0, ends, noise, alpha_bar).float()
     name = "float32 pictures, a float64 table: float32"
-    yield agrees(name, candidate, single, want.float(), "B C H W", {})
+    yield agrees(name, candidate, single, want, "B C H W", {})
 
 
 def _weights(of_x0, of_xt):
@@ -163,8 +168,9 @@ def _part(candidate, index):
 
     def part(*inputs):
         answer = candidate(*inputs)
-        if not isinstance(answer, tuple) or len(answer) != 2:
-            came = f"{len(answer)} values" if isinstance(answer, tuple) else type(answer).__name__
+        several = isinstance(answer, tuple | list)
+        if not several or len(answer) != 2:
+            came = f"{len(answer)} values" if several else type(answer).__name__
             raise ValueError(f"expected two results, mean and variance, came {came}")
         return answer[index]
 
@@ -264,7 +270,7 @@ def posterior(candidate, draw):
     inputs = (x0, xt, t, alpha_bar)
     yield agrees("the mean", mean, inputs, _mean(*inputs), axes, means)
     yield agrees("the variance", variance, inputs, _variance(*inputs), axes, variances)
-    ends = torch.tensor([0, len(alpha_bar) - 1] * batch)[:batch]
+    ends = torch.tensor([0, 1, len(alpha_bar) - 1] * batch)[:batch]
     inputs = (x0, xt, ends, alpha_bar)
     wrapped = "at t = 0 it reads alpha_bar[-1], the end of the table: before the first step it is 1"
     name = "the mean at the first step, where it is x_0, and at the last"
@@ -279,9 +285,13 @@ def posterior(candidate, draw):
     yield agrees(name, variance, inputs, _variance(*inputs), axes, {wrapped: of_variance})
     points = (x0[:, :, 0, 0], xt[:, :, 0, 0], t, alpha_bar)
     yield agrees("points, of shape (B, D)", mean, points, _mean(*points), "B D", means)
+    name = "the variance of points, (B, 1)"
+    yield agrees(name, variance, points, _variance(*points), "B D", variances)
     single = (x0.float(), xt.float(), t, alpha_bar)
     name = "float32 pictures, a float64 table: float32"
     yield agrees(name, mean, single, _mean(*single), axes, {})
+    name = "its variance too"
+    yield agrees(name, variance, single, _variance(*single), axes, {})
 
 
 def _tilde_at(i, alpha_bar):
@@ -358,18 +368,23 @@ def referee_variance(candidate, draw):
         ),
         "an error at the second step only": (only(lambda i, T: i == 1), every),
         "an error at the last step only": (only(lambda i, T: i == T - 1), every),
-        "an error in the first half only": (only(lambda i, T: 0 < i < T / 2), every),
-        "an error in the second half only": (only(lambda i, T: i > T / 2), every),
+        "an error in the first half only": (only(lambda i, T: 0 < i <= T / 2), every),
+        "an error in the second half only": (only(lambda i, T: i >= T / 2), every),
+        "an error at the step in the middle only": (only(lambda i, T: i == T // 2), every),
+        "alpha of the step before": (
+            lambda i, bar: _tilde(bar[i], _before(bar)[i], _alpha(bar)[max(i - 1, 0)]),
+            "try a table in which alpha is not the same at every step",
+        ),
         "the right mean over the table at every step": (
             lambda i, bar: _tilde(bar, _before(bar), _alpha(bar)).mean(),
             "compare each step with its own value",
         ),
-        "2 % too large a result": (
-            lambda i, bar: 1.02 * _tilde_at(i, bar),
+        "0.5 % too large a result": (
+            lambda i, bar: 1.005 * _tilde_at(i, bar),
             "that is too coarse a tolerance",
         ),
-        "2 % too small a result": (
-            lambda i, bar: 0.98 * _tilde_at(i, bar),
+        "0.5 % too small a result": (
+            lambda i, bar: 0.995 * _tilde_at(i, bar),
             "that is too coarse a tolerance",
         ),
     }
