@@ -25,7 +25,7 @@ def loss_weight(schedule: Schedule, variance: str = "beta") -> Float[Tensor, " T
     Raises:
         ValueError: `variance` is neither "beta" nor "posterior".
 
-    Source: Ho et al. 2020, equation 12; lecture 004, line 1226; lecture 001, line 509.
+    Source: Ho et al. 2020, equation 12; lecture 004, lines 1216-1226; lecture 001, line 509.
     """
     sigma2 = model_variance(schedule, variance)
     return schedule.beta**2 / (2 * sigma2 * schedule.alpha * (1 - schedule.alpha_bar))

@@ -71,7 +71,7 @@ def posterior(
     Raises:
         ValueError: `t` is not int64 of shape (B,) inside 0..T-1, or shapes differ.
 
-    Source: Ho et al. 2020, equations 6 and 7; lecture 001, lines 396-408, whose denominators lost
+    Source: Ho et al. 2020, equations 6 and 7; lecture 001, lines 396-403, whose denominators lost
     their bars.
     """
     _check(schedule, t, x0=x0, xt=xt)
