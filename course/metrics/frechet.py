@@ -63,7 +63,7 @@ def fid(features_a: Float[Tensor, "N F"], features_b: Float[Tensor, "M F"]) -> f
     Raises:
         ValueError: fewer than two pictures, or shapes do not agree.
 
-    Source: Heusel et al. 2017; Binkowski et al. 2018, section 3, on the bias.
+    Source: Heusel et al. 2017; Binkowski et al. 2018, appendix D, on the bias.
     """
     _check_sets(features_a, features_b)
     return frechet_distance(*_moments(features_a), *_moments(features_b))

@@ -118,6 +118,11 @@ MUTANTS = {
         ("before.sqrt() * x0 + rest.sqrt() * noise)", "mean)", "compare the variance that comes"),
         ("rest.sqrt() * noise)", "rest.sqrt() * noise, 0.1, 0.1)", "too coarse a tolerance"),
         ("torch.allclose(mean,", "torch.equal(mean,", "is the test too strict"),
+        (
+            "not torch.allclose(variance, sigma**2)",
+            "variance < 0",
+            "compare the variance that is returned with sigma^2, too",
+        ),
         ("1 - before - variance", "1 - before - sigma", "it rejects the right formula"),
     ],
 }
@@ -162,21 +167,23 @@ def ddim_step(xt, t, t_prev, eps_pred, noise, alpha_bar, eta):
     "referee_ddim": [
         """
 def referee_ddim(formula):
-    # By drawing: two numbers with the right mean and variance, 400,000 times.
-    generator = torch.Generator().manual_seed(5)
-    xs = torch.tensor([1.4, -1.8], dtype=torch.float64).expand(400_000, 2)
-    for bar, before in ((0.3, 0.45), (0.55, 0.9)):
-        bar, before = torch.tensor([bar, before], dtype=torch.float64)
+    # By what must come out: level, variance and no other point than a linear one.
+    double = torch.float64
+    x0 = torch.tensor([[1.0, 0.0, 0.7, -1.2], [0.3, -2.0, -0.6, 0.5]], dtype=double)
+    xt = torch.tensor([[0.0, 1.0, -1.5, 0.8], [-0.9, 1.1, 0.0, -0.4]], dtype=double)
+    for bar, before in ((0.3, 0.45), (0.55, 0.9), (0.04, 0.1)):
+        bar, before = torch.tensor([bar, before], dtype=double)
         for share in (0.0, 0.2, 0.45, 0.6, 0.95):
-            e, z = torch.randn(2, *xs.shape, generator=generator, dtype=torch.float64)
-            xt = bar.sqrt() * xs + (1 - bar).sqrt() * e
-            mean, variance = formula(xs, xt, bar, before, share * (1 - before).sqrt())
-            x = mean + variance**0.5 * z
-            if ((x.mean(0) / (before.sqrt() * xs[0]) - 1).abs() > 0.015).any():
-                return False
-            if ((x.var(0) / (1 - before) - 1).abs() > 0.015).any():
-                return False
-            if (x.T.corrcoef()[0, 1].abs() > 0.02).any():
+            sigma = share * (1 - before).sqrt()
+            mean, variance = formula(x0, xt, bar, before, sigma)
+            of_x0, of_xt = mean[0, 0], mean[0, 1]
+            rules = (
+                (variance, sigma * sigma),
+                (of_x0 + of_xt * bar.sqrt(), before.sqrt()),
+                (of_xt**2 * (1 - bar) + variance, 1 - before),
+                (mean, of_x0 * x0 + of_xt * xt),
+            )
+            if of_xt < 0 or not all(torch.allclose(*rule) for rule in rules):
                 return False
     return True
 """,

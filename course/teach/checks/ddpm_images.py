@@ -6,6 +6,7 @@ from functools import partial
 
 import torch
 from torch import Tensor
+from torch.distributions import Categorical
 
 from course.teach.exercise import agrees, decides, exercise
 
@@ -56,7 +57,8 @@ def frechet_distance(candidate, draw):
         "the root is taken of each element, of the size of negative ones": (
             _without_root(lambda a, b: (a @ b).abs().sqrt())
         ),
-        "this multiplies the covariances element by element: cov_a cov_b is a matrix product": (
+        "this multiplies the covariances element by element, or reads only their diagonals: "
+        "cov_a cov_b is a matrix product": (
             _without_root(lambda a, b: (a * b).clamp(min=0).sqrt())
         ),
         "this multiplies the roots of the covariances: that is not the root of their product": (
@@ -113,6 +115,8 @@ def frechet_distance(candidate, draw):
     # The root of a negative eigenvalue is nan; the next decomposition may refuse that.
     if found.message == "it contains nan" or "LinAlgError" in found.message:
         cause = "eigenvalues that should be 0 come out just below it: clamp them before the root"
+        if "cholesky" in found.message:
+            cause = "Cholesky needs a covariance of full rank: take its root by eigh"
         found = replace(found, message=cause)
     yield found
 
@@ -156,11 +160,15 @@ def referee_inception(candidate, draw):
             _entropy(p.mean(0)) - _entropy(p).mean()
         ).exp(),
         "the same, rounded differently": lambda p: _inception(p) * (1 + 1e-12),
+        "the same by torch.distributions": lambda p: (
+            Categorical(probs=p.mean(0)).entropy() - Categorical(probs=p).entropy().mean()
+        ).exp(),
     }
     for name, formula in right.items():
         message = (
             f"it rejects {name}: what you compare with is wrong (p(y) is the mean of the rows; the"
-            " exponential comes last), or the test is too strict"
+            " exponential comes last), the rows of a table do not sum to 1, or the test is too"
+            " strict"
         )
         yield decides(f"accepts {name}", candidate, formula, True, message)
 
@@ -215,12 +223,12 @@ def referee_inception(candidate, draw):
             lambda p: _inception(p) * (1 if p.shape[1] >= len(p) else 1.1),
             tables,
         ),
-        "2 % too large a result": (
-            lambda p: 1.02 * _inception(p),
+        "0.5 % too large a result": (
+            lambda p: 1.005 * _inception(p),
             "that is too coarse a tolerance",
         ),
-        "2 % too small a result": (
-            lambda p: 0.98 * _inception(p),
+        "0.5 % too small a result": (
+            lambda p: 0.995 * _inception(p),
             "that is too coarse a tolerance",
         ),
     }
@@ -295,6 +303,9 @@ def _suspects() -> Iterator[tuple[str, str, Callable]]:
     def earlier(timesteps, i):
         return timesteps[max(i - 1, 0)]
 
+    def end(timesteps, i):
+        return timesteps[i] if i else timesteps[1]
+
     def later(timesteps, i):
         return timesteps[min(i + 1, len(timesteps) - 1)]
 
@@ -303,6 +314,7 @@ def _suspects() -> Iterator[tuple[str, str, Callable]]:
         yield f"{name} that takes the steps from first to last", "order", make(forwards=True)
         yield f"{name}, the model told the step before", "shift", make(told=earlier)
         yield f"{name}, the model told the step after", "shift", make(told=later)
+        yield f"{name}, the model told the step after at the end", "shift", make(told=end)
         yield f"{name} with 1 - alpha_bar for its root", "root", make(root="noise")
         yield f"{name} with alpha_bar for its root", "root", make(root="signal")
         yield f"{name} that clips x_0 to [0, 1]", "range", make(clip=(0.0, 1.0))
@@ -327,7 +339,8 @@ def four_samplers() -> dict[str, Callable]:
 _HINTS = {
     "none": (
         "a right sampler returns the one picture of your model to rounding, told the time steps"
-        " from last to first; compare with a tolerance"
+        " from last to first; compare with a tolerance, and keep your picture inside [-1, 1] with"
+        " values of both signs"
     ),
     "root": "the picture comes out wrong even where it is told the right steps and adds no noise",
     "index": "record what your model is told, with time steps that are not 0, 1, 2, ...",

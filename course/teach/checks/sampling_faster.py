@@ -77,6 +77,12 @@ def respaced_betas(candidate, draw):
         "this is 1 - alpha_bar: divide by the alpha_bar of the kept step before": (
             lambda bar, kept: 1 - bar[kept]
         ),
+        "this is a difference of alpha_bars: divide it by the one before": (
+            lambda bar, kept: _shift(bar[kept]) - bar[kept]
+        ),
+        "this is -log(1 - beta): nearly beta for short steps only": (
+            lambda bar, kept: -(bar[kept] / _shift(bar[kept])).log()
+        ),
         "this is alpha: beta is 1 - alpha": lambda bar, kept: 1 - _respaced_betas(bar, kept),
         f"{first}; this divides by the last one": _first_is(
             lambda bar, kept: 1 - bar[kept[0]] / bar[kept[-1]]
@@ -102,6 +108,10 @@ def respaced_betas(candidate, draw):
     every = torch.arange(len(alpha_bar))
     name = "all of the steps: the betas of the schedule itself"
     yield agrees(name, candidate, (alpha_bar, every), _betas(alpha_bar), "S", wrong)
+    extremes = torch.tensor([0.9999, 0.9997, 0.5, 1e-4], dtype=torch.float64)
+    inputs = (extremes, torch.arange(4))
+    name = "very small and very large steps, in double precision"
+    yield agrees(name, candidate, inputs, _betas(extremes), "S", wrong)
     only = torch.tensor([draw.integer(3, len(alpha_bar) - 2)])
     name = "one step only: beta is 1 - alpha_bar"
     yield agrees(name, candidate, (alpha_bar, only), 1 - alpha_bar[only], "S", wrong)
@@ -225,7 +235,7 @@ def ddim_step(candidate, draw):
     xt, eps_pred, noise = (draw.normal(*shape) for _ in range(3))
     deterministic = _told(lambda *a: (*a[:6], 0.0))
     wrong = {
-        "this is (*) of 001, line 676, as printed: the root stands above, not below": _as_printed,
+        "this is 001, line 676, as printed: the root stands above, not below": _as_printed,
         "this is the step without randomness whatever eta is: is the variance 0, or negative and "
         "clamped? It holds 1 - alpha_bar_t / alpha_bar_prev": deterministic,
         "eta is not used: this is eta = 1": _told(lambda *a: (*a[:6], 1.0)),
@@ -302,7 +312,7 @@ def _family_by_xt(x0, xt, bar, before, sigma):
 
 
 def _printed(x0, xt, bar, before, sigma):
-    """(*) of 001, line 676, as printed."""
+    """001, line 676, as printed."""
     mean = before.sqrt() * x0 + (xt - bar.sqrt() * x0) / (1 - before - sigma**2).sqrt()
     return mean, sigma**2 / (1 - before)
 
@@ -351,12 +361,12 @@ def referee_ddim(candidate, draw):
     several = "try more than one pair of alpha_bar_t and alpha_bar_prev, on both sides of 1/2"
     by_hint = {
         "compare the variance that comes out with 1 - alpha_bar_prev": {
-            "the mean and variance of (*) as printed (001, line 676)": _printed,
-            "the mean of (*) as printed": partial(half, mean=_printed),
+            "the mean and variance of line 676 of 001 as printed": _printed,
+            "the mean of line 676 as printed": partial(half, mean=_printed),
             "no root": _member(of_noise=lambda bar, before, s: 1 - before - s**2),
         },
         "try a sigma above 0": {
-            "the variance of (*) as printed": partial(half, variance=_printed),
+            "the variance of line 676 as printed": partial(half, variance=_printed),
             "sigma for its square": partial(half, variance=lambda *inputs: inputs[-1:] * 2),
             "no -sigma^2 below the root": _member(
                 of_noise=lambda bar, before, s: (1 - before).sqrt()
@@ -371,21 +381,21 @@ def referee_ddim(candidate, draw):
             ),
         },
         "try sigma = 0 as well": {
-            "(*) as printed at sigma = 0 only": _printed_unless(lambda before, s: s > 0),
+            "line 676 as printed at sigma = 0 only": _printed_unless(lambda before, s: s > 0),
         },
         "try sigmas of several sizes, small ones and nearly sqrt(1 - alpha_bar_prev)": {
-            "(*) as printed at small sigma only": _printed_unless(
+            "line 676 as printed at small sigma only": _printed_unless(
                 lambda before, s: s == 0 or s**2 > 0.25 * (1 - before)
             ),
-            "(*) as printed at large sigma only": _printed_unless(
+            "line 676 as printed at large sigma only": _printed_unless(
                 lambda before, s: s**2 < 0.25 * (1 - before)
             ),
         },
         several: {
-            "(*) as printed where alpha_bar_prev is below 1/2": _printed_unless(
+            "line 676 as printed where alpha_bar_prev is below 1/2": _printed_unless(
                 lambda before, s: before >= 0.5
             ),
-            "(*) as printed where alpha_bar_prev is above 1/2": _printed_unless(
+            "line 676 as printed where alpha_bar_prev is above 1/2": _printed_unless(
                 lambda before, s: before <= 0.5
             ),
         },
@@ -393,11 +403,32 @@ def referee_ddim(candidate, draw):
             "|noise| for noise": _member(bend=torch.abs),
         },
         "that is too coarse a tolerance": {
-            "4 % too much noise": _member(bend=lambda noise: 1.04 * noise),
+            "0.5 % too much noise": _member(bend=lambda noise: 1.005 * noise),
+            "0.5 % too large a variance": lambda *inputs: (
+                _family(*inputs)[0],
+                1.005 * inputs[-1] ** 2,
+            ),
         },
         "try more than one dimension": {
             "one number for all dimensions": _member(
                 bend=lambda noise: noise.mean(-1, keepdim=True).expand(noise.shape)
+            ),
+        },
+        "compare the variance that is returned with sigma^2, too": {
+            "the step without noise, whatever sigma is": lambda x0, xt, bar, before, s: _family(
+                x0, xt, bar, before, 0 * s
+            ),
+            "mean and variance of DDPM, whatever sigma is": lambda x0, xt, bar, before, s: _family(
+                x0, xt, bar, before, _variance(bar, before).sqrt()
+            ),
+            "half the sigma asked for": lambda x0, xt, bar, before, s: _family(
+                x0, xt, bar, before, s / 2
+            ),
+        },
+        "try x_t that is not zero": {
+            "twice the factor of x_t": lambda x0, xt, bar, before, s: (
+                _family(x0, xt, bar, before, s)[0] + _family(0 * x0, xt, bar, before, s)[0],
+                s**2,
             ),
         },
     }
