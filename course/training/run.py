@@ -194,12 +194,14 @@ def main(name: str, folder: Path, resume: bool, max_seconds: float | None) -> in
     try:
         fitted = train(name, folder, resume=resume, max_seconds=max_seconds)
     except KeyboardInterrupt:
-        print(f"\nInterrupted. Go on with: python -m course train {name} --resume")
+        print(
+            f"\nInterrupted. Go on with: python -m course train {name} --folder {folder} --resume"
+        )
         return 130
     if fitted.steps < recipe.settings.steps:
         print(
             f"{fitted.steps:,} of {recipe.settings.steps:,} steps are done. "
-            f"Go on with: python -m course train {name} --resume"
+            f"Go on with: python -m course train {name} --folder {folder} --resume"
         )
         return 3
     print(f"Trained in {fitted.seconds:.0f} s: {folder / f'{name}.safetensors'} and its card.")
