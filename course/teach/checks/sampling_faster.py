@@ -53,9 +53,12 @@ def _first_is(value):
 
 
 def _kept(draw, T):
-    """Five to seven of the steps 1..T-2, so that the first and the last are not among them."""
-    chosen = torch.randperm(T - 2, generator=draw.generator)[: draw.integer(5, 7)]
-    return chosen.sort().values + 1
+    """Five to seven of the steps 2..T-2, with gaps: not the first, not the last, not a run."""
+    while True:
+        chosen = torch.randperm(T - 3, generator=draw.generator)[: draw.integer(5, 7)]
+        kept = chosen.sort().values + 2
+        if (kept.diff() > 1).any():
+            return kept
 
 
 @exercise(reference=_respaced_betas)
@@ -230,8 +233,9 @@ def ddim_step(candidate, draw):
     alpha_bar = _table(draw)
     T = len(alpha_bar)
     t, t_prev = draw.integer(5, T - 2), draw.integer(1, 2)
-    # As round numbers as a student would try; not 1, where eta and its square are the same.
-    eta = draw.integer(3, 6) / 10
+    # Not 1, where eta and its square are the same, nor so large that a wrong sigma gives nan.
+    room = (1 - alpha_bar[t_prev]) / (1 - alpha_bar[t] / alpha_bar[t_prev])
+    eta = min(draw.integer(3, 6), int(9 * room.sqrt())) / 10
     xt, eps_pred, noise = (draw.normal(*shape) for _ in range(3))
     deterministic = _told(lambda *a: (*a[:6], 0.0))
     wrong = {
