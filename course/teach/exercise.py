@@ -197,6 +197,28 @@ def decides(
     return Property(name, True) if bool(verdict) == want else Property(name, False, message)
 
 
+def judges(
+    candidate: Callable,
+    right: Mapping[str, Callable],
+    why: str,
+    wrong: Mapping[str, tuple[Callable, str]],
+) -> Iterator[Property]:
+    """Properties: the student's referee accepts every right formula and rejects every wrong one.
+
+    Args:
+        candidate: the student's referee.
+        right: name -> formula.
+        why: what it may mean that one of these is rejected.
+        wrong: cause -> a formula with it, and what to try if it is accepted.
+    """
+    for name, formula in right.items():
+        message = f"it rejects {name}: {why}"
+        yield decides(f"accepts {name}", candidate, formula, True, message)
+    for cause, (formula, hint) in wrong.items():
+        message = f"it accepts a formula with {cause}: {hint}"
+        yield decides(f"rejects a formula with {cause}", candidate, formula, False, message)
+
+
 def _anonymous(subject: Callable) -> Callable:
     def formula(*arguments):
         return subject(*arguments)

@@ -191,18 +191,14 @@ def main(name: str, folder: Path, resume: bool, max_seconds: float | None) -> in
     if state.exists() and not resume:
         print(f"{state} is there already: add --resume to go on from it.", file=sys.stderr)
         return 2
+    again = f"Go on with: python -m course train {name} --folder {folder} --resume"
     try:
         fitted = train(name, folder, resume=resume, max_seconds=max_seconds)
     except KeyboardInterrupt:
-        print(
-            f"\nInterrupted. Go on with: python -m course train {name} --folder {folder} --resume"
-        )
+        print(f"\nInterrupted. {again}")
         return 130
     if fitted.steps < recipe.settings.steps:
-        print(
-            f"{fitted.steps:,} of {recipe.settings.steps:,} steps are done. "
-            f"Go on with: python -m course train {name} --folder {folder} --resume"
-        )
+        print(f"{fitted.steps:,} of {recipe.settings.steps:,} steps are done. {again}")
         return 3
     print(f"Trained in {fitted.seconds:.0f} s: {folder / f'{name}.safetensors'} and its card.")
     print((folder / f"{name}.json").read_text(), end="")

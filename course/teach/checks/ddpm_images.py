@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical
 
-from course.teach.exercise import agrees, decides, exercise
+from course.teach.exercise import agrees, decides, exercise, judges
 
 FAULTS = ("none", "root", "index", "order", "shift", "last noise", "range")
 
@@ -164,13 +164,11 @@ def referee_inception(candidate, draw):
             Categorical(probs=p.mean(0)).entropy() - Categorical(probs=p).entropy().mean()
         ).exp(),
     }
-    for name, formula in right.items():
-        message = (
-            f"it rejects {name}: what you compare with is wrong (p(y) is the mean of the rows; the"
-            " exponential comes last), the rows of a table do not sum to 1, or the test is too"
-            " strict"
-        )
-        yield decides(f"accepts {name}", candidate, formula, True, message)
+    why = (
+        "what you compare with is wrong (p(y) is the mean of the rows; the"
+        " exponential comes last), the rows of a table do not sum to 1, or the test is too"
+        " strict"
+    )
 
     def uniform(p):
         return torch.full_like(p[0], 1 / p.shape[1])
@@ -232,9 +230,7 @@ def referee_inception(candidate, draw):
             "that is too coarse a tolerance",
         ),
     }
-    for cause, (formula, hint) in wrong.items():
-        message = f"it accepts a formula with {cause}: {hint}"
-        yield decides(f"rejects a formula with {cause}", candidate, formula, False, message)
+    yield from judges(candidate, right, why, wrong)
 
 
 def _sampler(

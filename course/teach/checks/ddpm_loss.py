@@ -4,7 +4,7 @@ from unittest.mock import Mock
 
 import torch
 
-from course.teach.exercise import Property, agrees, decides, differentiable, exercise
+from course.teach.exercise import Property, agrees, differentiable, exercise, judges
 
 
 def _alpha(i, alpha_bar):
@@ -338,12 +338,10 @@ def referee_mean(candidate, draw):
         "the same, written with x_0": _mean_by_x0,
         "the same, rounded differently": lambda *inputs: _mean(*inputs) * (1 + 1e-12),
     }
-    for name, formula in right.items():
-        message = (
-            f"it rejects {name}: what you compare with is wrong (alpha_i = alpha_bar[i] /"
-            " alpha_bar[i - 1]; before the first step alpha_bar is 1), or the test is too strict"
-        )
-        yield decides(f"accepts {name}", candidate, formula, True, message)
+    why = (
+        "what you compare with is wrong (alpha_i = alpha_bar[i] /"
+        " alpha_bar[i - 1]; before the first step alpha_bar is 1), or the test is too strict"
+    )
 
     def only(where, other):
         """Right where the condition on i and T holds, else the other formula."""
@@ -426,6 +424,4 @@ def referee_mean(candidate, draw):
             "try more than one row, and compare row with row",
         ),
     }
-    for cause, (formula, hint) in wrong.items():
-        message = f"it accepts a formula with {cause}: {hint}"
-        yield decides(f"rejects a formula with {cause}", candidate, formula, False, message)
+    yield from judges(candidate, right, why, wrong)

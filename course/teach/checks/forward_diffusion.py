@@ -2,7 +2,7 @@
 
 import torch
 
-from course.teach.exercise import agrees, decides, exercise
+from course.teach.exercise import agrees, exercise, judges
 
 
 def _table(draw):
@@ -328,12 +328,10 @@ def referee_variance(candidate, draw):
         "the same, as a sum of precisions": _tilde_by_precision,
         "the same, rounded differently": lambda i, bar: _tilde_at(i, bar) * (1 + 1e-12),
     }
-    for name, formula in right.items():
-        message = (
-            f"it rejects {name}: what you compare with is wrong (before the first step alpha_bar"
-            " is 1, and the variance is 0), or the test is too strict"
-        )
-        yield decides(f"accepts {name}", candidate, formula, True, message)
+    why = (
+        "what you compare with is wrong (before the first step alpha_bar"
+        " is 1, and the variance is 0), or the test is too strict"
+    )
 
     def table(of):
         return lambda i, bar: of(bar, _before(bar), _alpha(bar))[i]
@@ -388,6 +386,4 @@ def referee_variance(candidate, draw):
             "that is too coarse a tolerance",
         ),
     }
-    for cause, (formula, hint) in wrong.items():
-        message = f"it accepts a formula with {cause}: {hint}"
-        yield decides(f"rejects a formula with {cause}", candidate, formula, False, message)
+    yield from judges(candidate, right, why, wrong)

@@ -4,7 +4,7 @@ from functools import partial
 
 import torch
 
-from course.teach.exercise import agrees, decides, exercise
+from course.teach.exercise import agrees, exercise, judges
 
 
 def _table(draw):
@@ -351,13 +351,11 @@ def referee_ddim(candidate, draw):
             value * (1 + 1e-12) for value in _family(*inputs)
         ),
     }
-    for name, formula in right.items():
-        message = (
-            f"it rejects {name}: is x_t in your test what q(x_t | x_0) draws, is "
-            "sigma^2 + (the factor of the noise)^2 compared with 1 - alpha_bar_prev, "
-            "sigma^2 at most 1 - alpha_bar_prev, or is the test too strict?"
-        )
-        yield decides(f"accepts {name}", candidate, formula, True, message)
+    why = (
+        "is x_t in your test what q(x_t | x_0) draws, is "
+        "sigma^2 + (the factor of the noise)^2 compared with 1 - alpha_bar_prev, "
+        "sigma^2 at most 1 - alpha_bar_prev, or is the test too strict?"
+    )
 
     def half(*inputs, mean=_family, variance=_family):
         return mean(*inputs)[0], variance(*inputs)[1]
@@ -436,7 +434,9 @@ def referee_ddim(candidate, draw):
             ),
         },
     }
-    for hint, wrong in by_hint.items():
-        for cause, formula in wrong.items():
-            message = f"it accepts a formula with {cause}: {hint}"
-            yield decides(f"rejects a formula with {cause}", candidate, formula, False, message)
+    wrong = {
+        cause: (formula, hint)
+        for hint, formulas in by_hint.items()
+        for cause, formula in formulas.items()
+    }
+    yield from judges(candidate, right, why, wrong)

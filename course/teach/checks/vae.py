@@ -5,7 +5,7 @@ import math
 import torch
 
 from course.models import vae
-from course.teach.exercise import agrees, decides, differentiable, exercise
+from course.teach.exercise import agrees, differentiable, exercise, judges
 
 
 @exercise(reference=vae.reparametrise)
@@ -144,12 +144,10 @@ def referee_kl(candidate, draw):
         "the same, written another way": _kl_in_words,
         "the same, rounded differently": lambda m, v: vae.kl_standard_normal(m, v) * (1 + 1e-12),
     }
-    for name, formula in right.items():
-        message = (
-            f"it rejects {name}: what you compare with is wrong (sigma = exp(logvar / 2)? summed"
-            " over the last axis?), or the test is too strict, or its Monte Carlo too noisy"
-        )
-        yield decides(f"accepts {name}", candidate, formula, True, message)
+    why = (
+        "what you compare with is wrong (sigma = exp(logvar / 2)? summed"
+        " over the last axis?), or the test is too strict, or its Monte Carlo too noisy"
+    )
     wrong = {
         "no factor 1/2 (000, line 185)": (_kl_without_half, "try mu = 1, sigma = 1: the KL is 0.5"),
         "log sigma for log sigma^2": (_kl_log_sigma, "try sigma different from 1"),
@@ -185,9 +183,7 @@ def referee_kl(candidate, draw):
             "try more than one latent dimension",
         ),
     }
-    for cause, (formula, hint) in wrong.items():
-        message = f"it accepts a formula with {cause}: {hint}"
-        yield decides(f"rejects a formula with {cause}", candidate, formula, False, message)
+    yield from judges(candidate, right, why, wrong)
 
 
 def _squares(x, x_mean):
