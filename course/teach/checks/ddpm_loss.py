@@ -4,6 +4,12 @@ from unittest.mock import Mock
 
 import torch
 
+from course.teach.checks.forward_diffusion import (
+    FACTOR_MISTAKES,
+    noised,
+    reference_q_sample,
+    small_table,
+)
 from course.teach.exercise import Property, agrees, differentiable, exercise, judges
 
 
@@ -75,26 +81,16 @@ def _bar_for_alpha(xt, noise, i, alpha_bar):
     return (xt - (1 - alpha_bar[i]).sqrt() * noise) / alpha_bar[i].sqrt()
 
 
-def _table(draw):
-    """A schedule of a few steps, uneven, far from any that has a name."""
-    return draw.uniform(0.6, 0.97, draw.integer(7, 9)).cumprod(0)
-
-
-def _noisy(x0, noise, signal, sigma):
-    return signal[:, None] * x0 + sigma[:, None] * noise
-
-
 def _training_step(model, x0, t, noise, alpha_bar):
     """Ho et al. 2020, equation 14, averaged over the batch and the dimensions."""
-    kept = alpha_bar[t]
-    xt = _noisy(x0, noise, kept.sqrt().to(x0.dtype), (1 - kept).sqrt().to(x0.dtype))
+    xt = reference_q_sample(x0, t, noise, alpha_bar)
     return (noise - model(xt, t)).square().mean()
 
 
 @exercise(reference=_training_step)
 def training_step(candidate, draw):
     batch, dims = draw.integer(6, 8), draw.integer(3, 5)
-    alpha_bar = _table(draw)
+    alpha_bar = small_table(draw)
     x0, noise, prediction = (draw.normal(batch, dims) for _ in range(3))
     x0 = 2 * x0
     t = torch.randint(0, len(alpha_bar), (batch,), generator=draw.generator)
@@ -168,52 +164,22 @@ def _asked(calls, inputs, prefix=""):
         return
     yield Property(name, True)
 
-    def mixed(factors, early=0):
-        """x_t from other factors of x_0 and noise, made of alpha_bar and alpha of each row."""
-
-        def make(x0, t, noise, alpha_bar):
-            t = t - early
-            alpha = torch.stack([_alpha(int(i), alpha_bar) for i in t])
-            return _noisy(x0, noise, *(f.to(x0.dtype) for f in factors(alpha_bar[t], alpha)))
-
-        return make
-
-    def right(bar, alpha):
-        return bar.sqrt(), (1 - bar).sqrt()
-
-    factors = {
-        "the noise is multiplied by 1 - alpha_bar: its square root is missing": (
-            lambda bar, alpha: (bar.sqrt(), 1 - bar)
-        ),
-        "x_0 is multiplied by alpha_bar: its square root is missing": (
-            lambda bar, alpha: (bar, (1 - bar).sqrt())
-        ),
-        "both square roots are missing": lambda bar, alpha: (bar, 1 - bar),
-        "this has alpha where alpha_bar belongs: one step of noise, not t + 1 of them": (
-            lambda bar, alpha: right(alpha, alpha)
-        ),
-        "the noise is multiplied by sqrt(1 - alpha): the bar is lost": (
-            lambda bar, alpha: (bar.sqrt(), (1 - alpha).sqrt())
-        ),
-        "the two factors are swapped": lambda bar, alpha: right(1 - bar, alpha),
-        "the noise is subtracted": lambda bar, alpha: (bar.sqrt(), -((1 - bar).sqrt())),
-        "the noise is missing": lambda bar, alpha: (bar.sqrt(), 0 * bar),
-        "the noise is not scaled": lambda bar, alpha: (bar.sqrt(), bar / bar),
-    }
-    wrong = {cause: mixed(f) for cause, f in factors.items()} | {
+    wrong = {cause: noised(f) for cause, f in FACTOR_MISTAKES.items()} | {
         "the network is asked about x_0: make x_t first": lambda x0, t, noise, _: x0,
         "the network is asked about the noise: make x_t first": lambda x0, t, noise, _: noise,
-        "alpha_bar is read one step too early: index t is the paper's t + 1": mixed(right, 1),
+        "alpha_bar is read one step too early: index t is the paper's t + 1": (
+            lambda x0, t, noise, bar: reference_q_sample(x0, t - 1, noise, bar)
+        ),
         "one level of noise for the whole batch: each row has its own t": (
-            lambda x0, t, noise, bar: mixed(right)(x0, t[:1].expand(len(t)), noise, bar)
+            lambda x0, t, noise, bar: reference_q_sample(x0, t[:1].expand(len(t)), noise, bar)
         ),
         "at t = 0 it returns x_0: index 0 has one step of noise": (
             lambda x0, t, noise, bar: torch.where(
-                t[:, None] == 0, x0, mixed(right)(x0, t, noise, bar)
+                t[:, None] == 0, x0, reference_q_sample(x0, t, noise, bar)
             )
         ),
     }
-    xt = mixed(right)(x0, t, noise, alpha_bar)
+    xt = reference_q_sample(x0, t, noise, alpha_bar)
     title = f"{prefix}x_t that the network is given"
     yield agrees(title, lambda *_: asked[0], inputs, xt, "B D", wrong)
     wrong = {
@@ -243,7 +209,7 @@ def _step_of(mean, scale=None):
 @exercise(reference=_ddpm_step)
 def ddpm_step(candidate, draw):
     shape = (draw.integer(2, 3), draw.integer(4, 5), draw.integer(6, 7))
-    alpha_bar = _table(draw)
+    alpha_bar = small_table(draw)
     middle = draw.integer(2, len(alpha_bar) - 2)
     xt, eps_pred, noise = (draw.normal(*shape) for _ in range(3))
     means = {

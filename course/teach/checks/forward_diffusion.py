@@ -5,7 +5,7 @@ import torch
 from course.teach.exercise import agrees, exercise, judges
 
 
-def _table(draw):
+def small_table(draw):
     """A schedule of a few steps, uneven, far from any that has a name."""
     return draw.uniform(0.6, 0.97, draw.integer(7, 9)).cumprod(0)
 
@@ -24,7 +24,7 @@ def _alpha(alpha_bar):
     return alpha_bar / _before(alpha_bar)
 
 
-def _sampled(factors):
+def noised(factors):
     """A q_sample with other factors of x_0 and of the noise, made of alpha_bar and alpha."""
 
     def sample(x0, t, noise, alpha_bar):
@@ -38,87 +38,94 @@ def _roots(bar, alpha):
     return bar.sqrt(), (1 - bar).sqrt()
 
 
-def _q_sample(x0, t, noise, alpha_bar):
+def reference_q_sample(x0, t, noise, alpha_bar):
     """Ho et al. 2020, equation 4, for any shape (B, ...)."""
-    return _sampled(_roots)(x0, t, noise, alpha_bar)
+    return noised(_roots)(x0, t, noise, alpha_bar)
 
 
-@exercise(reference=_q_sample)
+# Cause -> factors of x_0 and of the noise, made of alpha_bar and alpha, as `noised` takes them.
+FACTOR_MISTAKES = {
+    "the noise is multiplied by 1 - alpha_bar: its square root is missing": (
+        lambda bar, alpha: (bar.sqrt(), 1 - bar)
+    ),
+    "x_0 is multiplied by alpha_bar: its square root is missing": (
+        lambda bar, alpha: (bar, (1 - bar).sqrt())
+    ),
+    "both square roots are missing": lambda bar, alpha: (bar, 1 - bar),
+    "this has alpha where alpha_bar belongs: one step of noise, not t + 1 of them": (
+        lambda bar, alpha: _roots(alpha, None)
+    ),
+    "the noise is multiplied by sqrt(1 - alpha): the bar is lost": (
+        lambda bar, alpha: (bar.sqrt(), (1 - alpha).sqrt())
+    ),
+    "x_0 is multiplied by sqrt(alpha): the bar is lost, as in 001, line 385": (
+        lambda bar, alpha: (alpha.sqrt(), (1 - bar).sqrt())
+    ),
+    "the two factors are swapped": lambda bar, alpha: _roots(1 - bar, None),
+    "the noise is multiplied by 1 - sqrt(alpha_bar): the squares of the factors add to 1": (
+        lambda bar, alpha: (bar.sqrt(), 1 - bar.sqrt())
+    ),
+    "x_0 is not scaled: the picture must shrink as the noise grows": (
+        lambda bar, alpha: (torch.ones_like(bar), (1 - bar).sqrt())
+    ),
+    "the noise is not scaled": lambda bar, alpha: (bar.sqrt(), torch.ones_like(bar)),
+    "the noise is missing": lambda bar, alpha: (bar.sqrt(), 0 * bar),
+    "the noise is subtracted: as likely a draw, but not the one asked for": (
+        lambda bar, alpha: (bar.sqrt(), -((1 - bar).sqrt()))
+    ),
+}
+
+
+@exercise(reference=reference_q_sample)
 def q_sample(candidate, draw):
-    alpha_bar = _table(draw)
+    alpha_bar = small_table(draw)
     batch = draw.integer(4, 5)
     shape = (batch, draw.integer(2, 3), draw.integer(6, 7), draw.integer(8, 9))
     x0, noise = 2 * draw.normal(*shape), draw.normal(*shape)
     t = torch.randperm(len(alpha_bar) - 2, generator=draw.generator)[:batch] + 1
-    factors = {
-        "the noise is multiplied by 1 - alpha_bar: its square root is missing": (
-            lambda bar, alpha: (bar.sqrt(), 1 - bar)
-        ),
-        "x_0 is multiplied by alpha_bar: its square root is missing": (
-            lambda bar, alpha: (bar, (1 - bar).sqrt())
-        ),
-        "both square roots are missing": lambda bar, alpha: (bar, 1 - bar),
-        "this has alpha where alpha_bar belongs: one step of noise, not t + 1 of them": (
-            lambda bar, alpha: _roots(alpha, None)
-        ),
-        "the noise is multiplied by sqrt(1 - alpha): the bar is lost": (
-            lambda bar, alpha: (bar.sqrt(), (1 - alpha).sqrt())
-        ),
-        "x_0 is multiplied by sqrt(alpha): the bar is lost, as in 001, line 385": (
-            lambda bar, alpha: (alpha.sqrt(), (1 - bar).sqrt())
-        ),
-        "the two factors are swapped": lambda bar, alpha: _roots(1 - bar, None),
-        "the noise is multiplied by 1 - sqrt(alpha_bar): the squares of the factors add to 1": (
-            lambda bar, alpha: (bar.sqrt(), 1 - bar.sqrt())
-        ),
-        "x_0 is not scaled: the picture must shrink as the noise grows": (
-            lambda bar, alpha: (torch.ones_like(bar), (1 - bar).sqrt())
-        ),
-        "the noise is not scaled": lambda bar, alpha: (bar.sqrt(), torch.ones_like(bar)),
-        "the noise is missing": lambda bar, alpha: (bar.sqrt(), 0 * bar),
-        "the noise is subtracted: as likely a draw, but not the one asked for": (
-            lambda bar, alpha: (bar.sqrt(), -((1 - bar).sqrt()))
-        ),
-    }
-    wrong = {cause: _sampled(f) for cause, f in factors.items()} | {
+    wrong = {cause: noised(f) for cause, f in FACTOR_MISTAKES.items()} | {
         "x_0 is missing: sqrt(alpha_bar) stands alone, as in 001, line 359": (
-            lambda x0, t, noise, bar: _q_sample(torch.ones_like(x0), t, noise, bar)
+            lambda x0, t, noise, bar: reference_q_sample(torch.ones_like(x0), t, noise, bar)
         ),
         "alpha_bar is read one step too early: index t is the paper's t + 1": (
-            lambda x0, t, noise, bar: _q_sample(x0, t - 1, noise, bar)
+            lambda x0, t, noise, bar: reference_q_sample(x0, t - 1, noise, bar)
         ),
         "alpha_bar is read one step too late: index t is the paper's t + 1 already": (
-            lambda x0, t, noise, bar: _q_sample(x0, t + 1, noise, bar)
+            lambda x0, t, noise, bar: reference_q_sample(x0, t + 1, noise, bar)
         ),
         "one level of noise for the whole batch: each row has its own t": (
-            lambda x0, t, noise, bar: _q_sample(x0, t[:1].expand(len(t)), noise, bar)
+            lambda x0, t, noise, bar: reference_q_sample(x0, t[:1].expand(len(t)), noise, bar)
         ),
     }
     inputs = (x0, t, noise, alpha_bar)
-    want = _q_sample(*inputs)
+    want = reference_q_sample(*inputs)
     yield agrees("pictures, each with its own t", candidate, inputs, want, "B C H W", wrong)
     ends = torch.tensor([0, len(alpha_bar) - 1] * batch)[:batch]
     inputs = (x0, ends, noise, alpha_bar)
     wraps = {
         "at t = 0 it reads alpha_bar[-1], the end of the table": (
-            lambda x0, t, noise, bar: _q_sample(x0, torch.where(t == 0, t - 1, t), noise, bar)
+            lambda x0, t, noise, bar: reference_q_sample(
+                x0, torch.where(t == 0, t - 1, t), noise, bar
+            )
         ),
         "at t = 0 it returns x_0: index 0 has one step of noise": (
             lambda x0, t, noise, bar: torch.where(
-                _rows(t, x0) == 0, x0, _q_sample(x0, t, noise, bar)
+                _rows(t, x0) == 0, x0, reference_q_sample(x0, t, noise, bar)
             )
         ),
     }
     name = "the first step, t = 0, and the last, t = T - 1"
-    yield agrees(name, candidate, inputs, _q_sample(*inputs), "B C H W", wraps)
+    yield agrees(name, candidate, inputs, reference_q_sample(*inputs), "B C H W", wraps)
     points = (x0[:, :, 0, 0], t, noise[:, :, 0, 0], alpha_bar)
-    yield agrees("points, of shape (B, D)", candidate, points, _q_sample(*points), "B D", wrong)
+    yield agrees(
+        "points, of shape (B, D)", candidate, points, reference_q_sample(*points), "B D", wrong
+    )
     for axes, pick in {"B": (0, 0, 0), "B C H": (slice(None), slice(None), 0)}.items():
         part = (x0[:, *pick], t, noise[:, *pick], alpha_bar)
         name = f"another shape, ({', '.join(axes.split())},)"
-        yield agrees(name, candidate, part, _q_sample(*part), axes, {})
+        yield agrees(name, candidate, part, reference_q_sample(*part), axes, {})
     single = (x0.float(), ends, noise.float(), alpha_bar)
-    want = _q_sample(x0, ends, noise, alpha_bar).float()
+    want = reference_q_sample(x0, ends, noise, alpha_bar).float()
     name = "float32 pictures, a float64 table: float32"
     yield agrees(name, candidate, single, want, "B C H W", {})
 
@@ -189,7 +196,7 @@ def _wrapped(weights):
 
 @exercise(reference=_posterior)
 def posterior(candidate, draw):
-    alpha_bar = _table(draw)
+    alpha_bar = small_table(draw)
     batch = draw.integer(4, 5)
     shape = (batch, draw.integer(2, 3), draw.integer(6, 7), draw.integer(8, 9))
     x0, xt = 2 * draw.normal(*shape), 2 * draw.normal(*shape)
