@@ -51,9 +51,9 @@ RECIPES = {
         Recipe(
             "digits-ddpm",
             "Draws digits: the noise predictor of DDPM on MNIST, 28 x 28.",
-            UNetConfig(1, 1, (16, 32, 64, 112), layers_per_block=1, norm_num_groups=8),
+            UNetConfig(1, 1, (32, 64, 96), layers_per_block=1, norm_num_groups=8),
             Settings(
-                steps=48_000,
+                steps=25_000,
                 batch_size=32,
                 learning_rate=1.5e-3,
                 warmup=200,
