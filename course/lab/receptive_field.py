@@ -47,7 +47,12 @@ def r_unet(convs: Sequence[int], kernel: int = 3, down_kernel: int = 1) -> int:
         convs: n_0 .. n_L, convolutions of stride 1 at each level, finest first.
         kernel: of these.
         down_kernel: of the L layers of stride 2 between the levels.
+
+    Raises:
+        ValueError: there is no level.
     """
+    if not len(convs):
+        raise ValueError("convs: expected one number a level, came none")
     within = sum(2**level * (kernel - 1) * n for level, n in enumerate(convs))
     return 1 + within + (down_kernel - 1) * (2 ** (len(convs) - 1) - 1)
 

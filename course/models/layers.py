@@ -149,13 +149,20 @@ def conv_transpose2d(
     not divide the kernel, some pixels get more stamps than others: a checkerboard.
 
     Raises:
-        ValueError: channels do not agree, or the padding is as large as the kernel.
+        ValueError: channels do not agree, a stride is below 1, a padding is below 0 or as large as
+            the kernel, or nothing would be left.
     """
     _agree("x", x.shape[1], weight.shape[0])
     (sh, sw), (ph, pw), (kh, kw) = _pair(stride), _pair(padding), weight.shape[2:]
-    if ph >= kh or pw >= kw:
-        raise ValueError(f"padding: expected less than the kernel {kh, kw}, came {ph, pw}")
     batch, channels, height, width = x.shape
+    if min(sh, sw) < 1:
+        raise ValueError(f"stride: expected at least 1, came {sh, sw}")
+    left = (height - 1) * sh + kh - 2 * ph, (width - 1) * sw + kw - 2 * pw
+    if not (0 <= ph < kh and 0 <= pw < kw) or min(left) < 1:
+        raise ValueError(
+            f"padding: expected at least 0, less than the kernel {kh, kw}, and so little that "
+            f"something is left of {height, width} pixels with stride {sh, sw}, came {ph, pw}"
+        )
     sparse = x.new_zeros(batch, channels, (height - 1) * sh + 1, (width - 1) * sw + 1)
     sparse[:, :, ::sh, ::sw] = x
     return convolve2d(sparse, weight.transpose(0, 1), bias, padding=(kh - 1 - ph, kw - 1 - pw))
@@ -265,7 +272,14 @@ def batch_norm(
 
 
 def nearest_down(x: Float[Tensor, "B C H W"], factor: int = 2) -> Float[Tensor, "B C h w"]:
-    """Every `factor`-th pixel, from the first on. Source: lecture 000, "Nearest ... Pooling"."""
+    """Every `factor`-th pixel, from the first on: of an odd number one more than half is kept.
+
+    Raises:
+        ValueError: the factor is below 1.
+
+    Source: lecture 000, "Nearest ... Pooling".
+    """
+    _factor(factor)
     return x[:, :, ::factor, ::factor]
 
 
@@ -273,15 +287,23 @@ def average_down(x: Float[Tensor, "B C H W"], factor: int = 2) -> Float[Tensor, 
     """Means of squares of `factor` x `factor` pixels; what does not fill one is left out.
 
     Raises:
-        ValueError: not even one square fits.
+        ValueError: the factor is below 1, or not even one square fits.
 
     Source: lecture 000, "... Average Pooling"; `torch.nn.functional.avg_pool2d`.
     """
+    _factor(factor, min(x.shape[2:]))
     return unfold(x, factor, stride=factor).mean((-2, -1))
 
 
 def nearest_up(x: Float[Tensor, "B C h w"], factor: int = 2) -> Float[Tensor, "B C H W"]:
-    """Every pixel, `factor` x `factor` times. Source: lecture 000, "Nearest-Neighbor"."""
+    """Every pixel, `factor` x `factor` times.
+
+    Raises:
+        ValueError: the factor is below 1.
+
+    Source: lecture 000, "Nearest-Neighbor".
+    """
+    _factor(factor)
     return repeat(x, "b c h w -> b c (h i) (w j)", i=factor, j=factor)
 
 
@@ -297,9 +319,9 @@ def unflatten(y: Float[Tensor, "B N C"], size: tuple[int, int]) -> Float[Tensor,
     """The inverse of `flatten`, for pictures of `size` (height, width).
 
     Raises:
-        ValueError: height times width is not N.
+        ValueError: height times width is not N, or one is below 1.
     """
-    if size[0] * size[1] != y.shape[1]:
+    if min(size) < 1 or size[0] * size[1] != y.shape[1]:
         raise ValueError(f"size: expected H * W = {y.shape[1]}, came {size[0]} * {size[1]}")
     return rearrange(y, "b (h w) c -> b c h w", h=size[0])
 
@@ -325,6 +347,11 @@ def _scale(
     if weight is not None:
         x = x * weight[:, None, None]
     return x if bias is None else x + bias[:, None, None]
+
+
+def _factor(factor: int, size: float | int = math.inf) -> None:
+    if not 1 <= factor <= size:
+        raise ValueError(f"factor: expected from 1 to the picture's size, came {factor}")
 
 
 def _pair(value: Pair) -> tuple[int, int]:

@@ -7,6 +7,7 @@ import answers_21
 import answers_22
 import answers_23
 import answers_24
+import answers_31
 import mutants
 import pytest
 from masters import WRITTEN, body, define
@@ -15,7 +16,7 @@ from course.teach import check
 from course.teach.checks import EXERCISES
 
 SEEDS = (0, 1, 2)
-DIFFUSION = (answers_21, answers_22, answers_23, answers_24)
+DIFFUSION = (answers_21, answers_22, answers_23, answers_24, answers_31)
 MUTANTS, ALTERNATIVES = dict(mutants.MUTANTS), dict(alternatives.ALTERNATIVES)
 for answers in DIFFUSION:
     MUTANTS |= answers.MUTANTS

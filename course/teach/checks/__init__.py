@@ -4,6 +4,7 @@ from course.teach.checks import (
     ddpm_images,
     ddpm_loss,
     forward_diffusion,
+    layers,
     sampling,
     sampling_faster,
     start_here,
@@ -23,6 +24,7 @@ EXERCISES: dict[str, Exercise] = {
         ddpm_loss,
         ddpm_images,
         sampling_faster,
+        layers,
     )
     for found in vars(notebook).values()
     if isinstance(found, Exercise)
