@@ -8,6 +8,7 @@ import answers_22
 import answers_23
 import answers_24
 import answers_31
+import answers_32
 import mutants
 import pytest
 from masters import WRITTEN, body, define
@@ -16,9 +17,9 @@ from course.teach import check
 from course.teach.checks import EXERCISES
 
 SEEDS = (0, 1, 2)
-DIFFUSION = (answers_21, answers_22, answers_23, answers_24, answers_31)
+ANSWERS = (answers_21, answers_22, answers_23, answers_24, answers_31, answers_32)
 MUTANTS, ALTERNATIVES = dict(mutants.MUTANTS), dict(alternatives.ALTERNATIVES)
-for answers in DIFFUSION:
+for answers in ANSWERS:
     MUTANTS |= answers.MUTANTS
     ALTERNATIVES |= answers.ALTERNATIVES
 

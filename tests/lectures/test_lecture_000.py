@@ -4,6 +4,8 @@ A test is named for its equation, or for its line in the lecture where that has 
 and numbers in brackets are those of the lists of what lecture and code do otherwise.
 """
 
+import math
+
 import diffusers.models.resnet
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from course.lab.receptive_field import Window, footprint, r_pure, r_unet, theoretical
 from course.models import layers
 from course.models.resnet import Downsample2D, ResnetBlock2D, Upsample2D
 from course.models.unet import DownBlock2D, MidBlock2D, UNetConfig, UpBlock2D
@@ -556,3 +559,86 @@ def test_equation_20_without_attention_is_our_middle():
     a0 = by_layers(x, h, block.resnets[0])
     a1 = layers.unflatten(layers.flatten(a0), (3, 4))
     equal(by_layers(a1, h, block.resnets[1]), block(x, h))
+
+
+def stack_of(convs, halve):
+    """The way down of a U-Net in 1-D: convs[l] convolutions of three taps at level l."""
+    parts = []
+    for level, n in enumerate(convs):
+        parts += [halve()] * (level > 0)
+        parts += [nn.Conv1d(1, 1, 3, padding=1) for _ in range(n)]
+    return nn.Sequential(*parts)
+
+
+def test_equation_21_field_of_a_pure_cnn():
+    """As printed, 1 + (k - 1) L, for every kernel."""
+    for kernel, depth in [(3, 1), (3, 31), (3, 32), (5, 7), (1, 9)]:
+        parts = [nn.Conv1d(1, 1, kernel, padding=kernel // 2) for _ in range(depth)]
+        measured = footprint(nn.Sequential(*parts), (1, 90), (45,)).size[0]
+        assert measured == r_pure(depth, kernel) == 1 + (kernel - 1) * depth
+    assert (r_pure(31), r_pure(32)) == (63, 65)
+
+
+@pytest.mark.parametrize(("width", "centre", "edge"), [(64, 32, 63), (512, 256, 511)])
+def test_equation_22_depth_for_a_width(width, centre, edge):
+    """As printed for the centre; corrected, from edge to edge: L >= W - 1."""
+    assert centre == math.ceil((width - 1) / 2)
+
+    def seen(depth, at):
+        return theoretical([Window(3, padding=1)] * depth).inputs(at, width)
+
+    assert len(seen(centre, width // 2)) == width
+    assert len(seen(centre - 1, width // 2)) < width
+    assert max(seen(centre, 0)) == centre < width - 1
+    assert width - 1 in seen(edge, 0)
+    assert width - 1 not in seen(edge - 1, 0)
+    assert edge == width - 1
+
+
+@pytest.mark.parametrize("convs", [[3], [1, 2], [2, 0, 1], [1, 1, 3, 2]])
+def test_equation_23_field_of_the_way_down(convs):
+    """Exact for subsampling; corrected by (k_d - 1)(2^L - 1) for pools and strided convolutions."""
+    levels = len(convs) - 1
+    printed = 1 + 2 * sum(2**level * n for level, n in enumerate(convs))
+    halvings = {
+        1: lambda: nn.Conv1d(1, 1, 1, 2),
+        2: lambda: nn.AvgPool1d(2),
+        3: lambda: nn.Conv1d(1, 1, 3, 2, 1),
+    }
+    for kernel, halve in halvings.items():
+        measured = footprint(stack_of(convs, halve), (1, 256), (128 // 2**levels,)).size[0]
+        assert measured - printed == (kernel - 1) * (2**levels - 1)
+        assert measured == r_unet(convs, down_kernel=kernel)
+
+
+def test_equation_24_the_same_number_at_each_level():
+    """As printed (63 and 125), and what is measured with pools and strided convolutions."""
+    for n, measured in {1: (63, 78, 93), 2: (125, 140, 155)}.items():
+        fields = [r_unet([n] * 5, down_kernel=kernel) for kernel in (1, 2, 3)]
+        assert fields == list(measured)
+        assert fields[0] == 1 + 2 * n * (2**5 - 1)
+
+
+@pytest.mark.parametrize(
+    ("width", "n", "bound", "printed", "exact", "field", "edge"),
+    [
+        (64, 1, 4.0224, 5, 4, 93, 5),
+        (64, 2, 3.0661, 4, 3, 75, 4),
+        (512, 1, 7.0028, 8, 7, 765, 8),
+        (512, 2, 6.0084, 7, 6, 635, 7),
+    ],
+)
+def test_equation_25_levels_for_a_width(width, n, bound, printed, exact, field, edge):
+    """Sufficient as printed, and the least by (24); with strided convolutions one less does."""
+    assert math.log2((width - 1) / (2 * n) + 1) - 1 == pytest.approx(bound, abs=5e-5)
+
+    def least(width, kernel):
+        return next(L for L in range(99) if r_unet([n] * (L + 1), down_kernel=kernel) >= width)
+
+    assert least(width, 1) == math.ceil(bound) == printed
+    assert least(width, 3) == exact
+    assert r_unet([n] * (exact + 1), down_kernel=3) == field
+    assert least(2 * width - 1, 3) == edge
+    for at_least in range(2, 700):  # sufficient, whatever halves
+        levels = max(0, math.ceil(math.log2((at_least - 1) / (2 * n) + 1) - 1))
+        assert all(r_unet([n] * (levels + 1), down_kernel=k) >= at_least for k in (1, 2, 3))

@@ -5,6 +5,7 @@ from course.teach.checks import (
     ddpm_loss,
     forward_diffusion,
     layers,
+    receptive_fields,
     sampling,
     sampling_faster,
     start_here,
@@ -25,6 +26,7 @@ EXERCISES: dict[str, Exercise] = {
         ddpm_images,
         sampling_faster,
         layers,
+        receptive_fields,
     )
     for found in vars(notebook).values()
     if isinstance(found, Exercise)

@@ -95,6 +95,10 @@ _WRONG_RECURRENCE = {
 @exercise(reference=_reference_recurrence)
 def recurrence(candidate, draw):
     candidate = _integers(candidate, ("size", "jump", "start"))
+    wrong = {
+        cause: lambda chain, mistake=mistake: torch.tensor(mistake(chain))
+        for cause, mistake in _WRONG_RECURRENCE.items()
+    }
 
     def layers(n):
         return [
@@ -109,7 +113,7 @@ def recurrence(candidate, draw):
         "stacked 3x3 convolutions": [(3, 1, 1, 1)] * draw.integer(5, 9),
     }.items():
         want = torch.tensor(_recurrence(chain))
-        yield agrees(name, candidate, (chain,), want, "3", _WRONG_RECURRENCE)
+        yield agrees(name, candidate, (chain,), want, "3", wrong)
 
 
 def _unet_field(convs, down_kernel):
