@@ -106,14 +106,18 @@ def recurrence(candidate, draw):
             for _ in range(n)
         ]
 
-    for name, chain in {
-        "four layers, all different": layers(4),
+    chain = layers(4)
+    # Until no two mistakes give the same three numbers: then the cause can be named.
+    while len({mistake(chain) for mistake in _WRONG_RECURRENCE.values()}) < len(_WRONG_RECURRENCE):
+        chain = layers(4)
+    for name, case in {
+        "four layers, all different": chain,
         "one layer": layers(1),
         "no layer: an output is its own input": [],
         "stacked 3x3 convolutions": [(3, 1, 1, 1)] * draw.integer(5, 9),
     }.items():
-        want = torch.tensor(_recurrence(chain))
-        yield agrees(name, candidate, (chain,), want, "3", wrong)
+        want = torch.tensor(_recurrence(case))
+        yield agrees(name, candidate, (case,), want, "3", wrong)
 
 
 def _unet_field(convs, down_kernel):
