@@ -20,13 +20,13 @@ _POINTWISE = (  # noqa: SIM905
 class Reach(TorchFunctionMode):
     """While it is active, functions of torch pass influence on, and none cancels it.
 
-    Weights become random positive numbers: an output of a convolution or a linear layer depends on
+    Weights become positive and equal: an output of a convolution or a linear layer depends on
     all that its kernel covers, whatever the values of the weights; entries that are 0 while others
     are not, as those of a masked convolution, stay 0. Biases are left out, activations are the
     identity, a maximum is a sum, and a normalisation adds a mean of what it takes its statistics
     of. In backward, what has passed such a layer is reduced to whether there is a gradient, so that
     however many layers follow each other nothing underflows: float32 would lose the rim of 256
-    convolutions, and float64 that of a thousand. The non-zeros are random too, so that what is
+    convolutions, and float64 that of a thousand. The non-zeros are random, so that what is
     subtracted elsewhere, as in a norm written out, cancels with probability 0 only.
 
     Args:
@@ -48,7 +48,8 @@ class Reach(TorchFunctionMode):
             return func(*args, **(kwargs or {}))
         return self._marked(replacement(self, func, *args, **(kwargs or {})))
 
-    def positive(self, shape: torch.Size) -> Tensor:
+    def positive(self, shape: tuple[int, ...]) -> Tensor:
+        """Random numbers from 0.5 to 1.5, the same ones in every run."""
         return 0.5 + torch.rand(shape, generator=self.random, dtype=torch.float64)
 
     def _marked(self, y: Any) -> Any:
@@ -65,9 +66,9 @@ def _same(mode: Reach, func: Callable, x: Tensor, *_: Any, **__: Any) -> Tensor:
 def _weighted(
     mode: Reach, func: Callable, x: Tensor, weight: Tensor, bias: Any = None, *rest: Any, **kw: Any
 ) -> Tensor:
-    present = weight != 0 if weight.any() else torch.ones_like(weight, dtype=torch.bool)
-    scale = max(1, weight.numel() // max(weight.shape[:2]))
-    return func(x, (present * mode.positive(weight.shape) / scale).to(x.dtype), None, *rest, **kw)
+    present = weight != 0 if weight.any() else torch.ones_like(weight)
+    scale = max(1, weight.numel() // max(weight.shape[:2]))  # about 1 / fan-in
+    return func(x, (present / scale).to(x.dtype), None, *rest, **kw)
 
 
 def _averaged(mode: Reach, x: Tensor, over: tuple[int, ...]) -> Tensor:

@@ -103,8 +103,8 @@ def footprint(
     """
     size, at = _sizes(input_size, at)
     model = _copy(model)
-    x = torch.ones(1, *size, dtype=torch.float64, requires_grad=True)
-    with Reach(norms=norms, attention=attention):
+    with Reach(norms=norms, attention=attention) as reach:
+        x = reach.positive((1, *size)).requires_grad_()  # no two alike, so that none cancels
         gradient = _gradient(_seen_by(model, x, at, args).sum(), x)
     return Footprint((gradient[0] != 0).any(0).numpy())
 

@@ -24,7 +24,7 @@ def timestep_embedding(
     Raises:
         ValueError: `dim` is not even and above 0.
 
-    Source: lecture 000, TimestepEmbedding (interleaved there); diffusers' get_timestep_embedding with
+    Source: lecture 000, TimestepEmbedding, where they are interleaved; diffusers with
     flip_sin_to_cos and no shift.
     """
     if dim < 2 or dim % 2:

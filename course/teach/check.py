@@ -34,6 +34,8 @@ from course.teach.exercise import HANDED_IN, Exercise, Property
 
 _outcomes: dict[str, "Outcome"] = {}
 
+_MANY = 12  # of properties that all hold: folded, so that they do not flood the page
+
 
 class CheckFailed(AssertionError):
     """Under grading: the student's own answer to an exercise did not pass."""
@@ -55,6 +57,8 @@ class Outcome:
             f"<div>{'&#10003;' if p.passed else '&#10007;'} {html.escape(p.name)}</div>"
             for p in self.properties
         )
+        if mine and len(self.properties) > _MANY:
+            rows = f"<details><summary>all {len(self.properties)} hold</summary>{rows}</details>"
         return (
             f'<div style="border-left:4px solid {colour};padding:2px 10px;margin:2px 0">'
             f"<b>{'yours' if mine else 'ours'}</b> <code>{html.escape(self.exercise)}</code>"

@@ -256,6 +256,18 @@ class ByHand(nn.Module):
         return centred / centred.square().mean((2, 3), keepdim=True).sqrt()
 
 
+class Centred(nn.Module):
+    def forward(self, x):
+        return x - x.mean((2, 3), keepdim=True)
+
+
+class Opposite(nn.Module):
+    """The more there is, the less comes out."""
+
+    def forward(self, x):
+        return 1 - x.cumsum(3)
+
+
 class Masked(nn.Conv2d):
     """A convolution that sees only what is left of it, as in PixelCNN."""
 
@@ -273,6 +285,10 @@ NETWORKS = {
     "batch norm that averages": chain_of(CONV, nn.BatchNorm2d(4, track_running_stats=False)),
     "batch norm in use": chain_of(CONV, nn.BatchNorm2d(4)),
     "norm by hand": chain_of(CONV, ByHand()),
+    # The gradient that reaches the mean is the same everywhere: less its own mean it would be 0.
+    "centred, averaged": chain_of(
+        CONV, Centred(), nn.SiLU(), nn.Conv2d(4, 1, 1), nn.AvgPool2d((6, 7))
+    ),
     "circular": nn.Conv2d(2, 3, 3, padding=1, padding_mode="circular"),
     "reflected": chain_of(nn.Conv2d(2, 3, 3, padding=2, padding_mode="reflect"), nn.SiLU()),
     "rounded up": nn.MaxPool2d((2, 3), (3, 2), (1, 0), ceil_mode=True),
@@ -280,13 +296,15 @@ NETWORKS = {
     "bilinear": chain_of(CONV, nn.Upsample(scale_factor=(1, 2), mode="bilinear")),
     "softmax of channels": chain_of(CONV, nn.Softmax2d()),
     "pixel shuffle": chain_of(CONV, nn.PixelUnshuffle(1), nn.ReLU(inplace=True), nn.Hardtanh()),
+    "opposite": Opposite(),
     "grouped": nn.Conv2d(2, 4, (2, 3), groups=2),
 }
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_any_network_agrees_with_nan(name):
-    model, size, at = NETWORKS[name], (2, 6, 7), (0, 1)
+    model, size = NETWORKS[name], (2, 6, 7)
+    at = (0, 0) if "averaged" in name else (0, 1)
     assert np.array_equal(footprint(model, size, at).mask, tainted(model, size, at))
 
 
@@ -365,6 +383,9 @@ def test_the_effective_field_of_equal_weights_is_a_power_of_a_box():
     weight = np.square(rows) / np.square(rows).sum()
     deviation = np.sqrt((weight * (np.arange(len(rows)) - 7.0) ** 2).sum())
     assert seen.width[0] == pytest.approx(4 * deviation, rel=1e-10)
+    weight = np.square(columns) / np.square(columns).sum()
+    deviation = np.sqrt((weight * (np.arange(len(columns)) - 14.0) ** 2).sum())
+    assert seen.width[1] == pytest.approx(4 * deviation, rel=1e-10)
 
 
 def test_the_effective_field_of_random_weights_grows_like_the_root_of_the_depth():

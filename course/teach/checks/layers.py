@@ -35,7 +35,7 @@ def _calls_none(name, candidate, inputs, forbidden, instead):
         attempted = False
     except Exception as error:
         problem = f"it raises {type(error).__name__}: {error}".splitlines()[0]
-        return Property(name, False, problem)
+        return Property(f"{name}: not reached", False, problem)
     called = [op for op in counter.get_flop_counts().get("Global", {}) if op in found]
     label = str(called[0]).removeprefix("aten.").removeprefix("native_") if called else ""
     message = f"it calls torch's own {label}: {instead}" if called else ""
