@@ -13,8 +13,11 @@ from torch.overrides import TorchFunctionMode
 _POINTWISE = (  # noqa: SIM905
     "relu relu6 leaky_relu rrelu prelu elu selu celu gelu silu mish sigmoid logsigmoid tanh "
     "softplus softsign softshrink hardshrink tanhshrink hardtanh hardswish hardsigmoid threshold "
-    "clamp clip"
+    "clamp clamp_min clamp_max clip _threshold"
 ).split()
+
+_CLOSED = -1e3  # what is added to a score of attention to close it is below
+_KEYWORDS = {"input": "x", "axis": "dim"}  # arguments by name
 
 
 class Reach(TorchFunctionMode):
@@ -23,11 +26,13 @@ class Reach(TorchFunctionMode):
     Weights become positive and equal: an output of a convolution or a linear layer depends on
     all that its kernel covers, whatever the values of the weights; entries that are 0 while others
     are not, as those of a masked convolution, stay 0. Biases are left out, activations are the
-    identity, a maximum is a sum, and a normalisation adds a mean of what it takes its statistics
-    of. In backward, what has passed such a layer is reduced to whether there is a gradient, so that
-    however many layers follow each other nothing underflows: float32 would lose the rim of 256
-    convolutions, and float64 that of a thousand. The non-zeros are random, so that what is
-    subtracted elsewhere, as in a norm written out, cancels with probability 0 only.
+    identity, a maximum is a mean, and a normalisation adds a mean of what it takes its statistics
+    of. What comes out of such a layer starts afresh: forward as random numbers around 1, backward
+    as random numbers around 1 where there is a gradient. So nothing overflows or underflows however
+    many layers follow each other (float32 would lose the rim of 256 convolutions, float64 that of a
+    thousand), and what is subtracted elsewhere, as in a norm written out, cancels with probability
+    0 only. Not seen is what goes through a comparison (where, sort, topk, argmax, round) or a
+    detach; a Fourier transform counts its rounding errors.
 
     Args:
         norms: let normalisations carry influence between the positions that they average.
@@ -44,19 +49,31 @@ class Reach(TorchFunctionMode):
     ) -> Any:
         name = getattr(func, "__name__", "")
         replacement = _REPLACEMENTS.get(name.removesuffix("_") if name[:2] != "__" else name)
+        kwargs = kwargs or {}
         if replacement is None:
-            return func(*args, **(kwargs or {}))
-        return self._marked(replacement(self, func, *args, **(kwargs or {})))
+            return func(*args, **kwargs)
+        kwargs = {_KEYWORDS.get(word, word): value for word, value in kwargs.items()}
+        return self._marked(replacement(self, func, *args, **kwargs))
 
     def positive(self, shape: tuple[int, ...]) -> Tensor:
         """Random numbers from 0.5 to 1.5, the same ones in every run."""
         return 0.5 + torch.rand(shape, generator=self.random, dtype=torch.float64)
 
     def _marked(self, y: Any) -> Any:
-        if isinstance(y, Tensor) and y.requires_grad:
-            y = y * 1  # a hook must not sit on a view, nor on the tensor of an identity
-            y.register_hook(lambda g: ((g != 0) * self.positive(g.shape)).to(g.dtype))
-        return y
+        return _Afresh.apply(y, self) if isinstance(y, Tensor) and y.requires_grad else y
+
+
+class _Afresh(torch.autograd.Function):
+    """Forward: other numbers of the same shape. Backward: whether there is a gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, reach: Reach) -> Tensor:
+        ctx.reach = reach
+        return torch.where(x == 0, x, reach.positive(x.shape).to(x.dtype))  # what is closed stays 0
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
+        return ((g != 0) * ctx.reach.positive(g.shape)).to(g.dtype), None
 
 
 def _same(mode: Reach, func: Callable, x: Tensor, *_: Any, **__: Any) -> Tensor:
@@ -68,7 +85,8 @@ def _weighted(
 ) -> Tensor:
     present = weight != 0 if weight.any() else torch.ones_like(weight)
     scale = max(1, weight.numel() // max(weight.shape[:2]))  # about 1 / fan-in
-    return func(x, (present / scale).to(x.dtype), None, *rest, **kw)
+    y = func(x, (present / scale).to(x.dtype), None, *rest, **kw)
+    return y + weight.mean() if weight.requires_grad else y  # weights made of the input
 
 
 def _averaged(mode: Reach, x: Tensor, over: tuple[int, ...]) -> Tensor:
@@ -137,7 +155,7 @@ def _attention(
     if is_causal:
         open_ = open_.tril()
     if attn_mask is not None:
-        open_ = open_ & (attn_mask if attn_mask.dtype == torch.bool else attn_mask.isfinite())
+        open_ = open_ & (attn_mask if attn_mask.dtype == torch.bool else attn_mask > _CLOSED)
     return _tokens(mode, query, key, value, open_)
 
 
@@ -146,8 +164,10 @@ def _multi_head(
 ) -> tuple[Tensor, None]:
     """Of `nn.MultiheadAttention`, whose tokens are the first axis; True in its mask closes."""
     open_ = torch.ones(len(query), len(key), dtype=torch.bool)
-    if (mask := kw.get("attn_mask")) is not None:
-        open_ = ~mask if mask.dtype == torch.bool else mask.isfinite()
+    for name in ("attn_mask", "key_padding_mask"):
+        if (mask := kw.get(name)) is not None:
+            closed = mask if mask.dtype == torch.bool else mask <= _CLOSED
+            open_ = open_ & ~(closed[:, None] if name == "key_padding_mask" else closed)
     q, k, v = (x.movedim(0, -2) for x in (query, key, value))
     mixed = _tokens(mode, q, k, v.mean(-1, keepdim=True), open_).movedim(-2, 0)
     return mode._marked(mixed.expand(query.shape)), None
@@ -168,13 +188,12 @@ def _tokens(mode: Reach, query: Tensor, key: Tensor, value: Tensor, open_: Tenso
 
 def _softmax(mode: Reach, func: Callable, x: Tensor, dim: int = -1, *_: Any, **__: Any) -> Tensor:
     """Of attention written out. Where it is masked by huge negative numbers it stays closed."""
-    open_ = x > -1e9
+    open_ = x > _CLOSED
     x = torch.where(open_, x, 0)
-    if mode.attention:
-        return (x + x.mean(dim, keepdim=True)) * open_
-    if x.ndim > 1 and x.shape[-1] == x.shape[-2]:
+    between_tokens = dim in (-1, x.ndim - 1) and x.ndim > 1 and x.shape[-1] == x.shape[-2]
+    if between_tokens and not mode.attention:
         return x * torch.eye(x.shape[-1], dtype=x.dtype)
-    return torch.zeros_like(x)
+    return (x + x.mean(dim, keepdim=True)) * open_
 
 
 def _max_pool(
@@ -188,11 +207,13 @@ def _max_pool(
     ceil_mode: bool = False,
     *_: Any,
     **__: Any,
-) -> Tensor:
-    axes = int(func.__name__[-2])
+) -> Any:
+    axes = int(func.__name__[len("max_pool")])
     kernel, padding, dilation = (_tuple(v, axes) for v in (kernel_size, padding, dilation))
     stride = _tuple(stride or kernel, axes)
-    sizes = func(x.detach(), kernel, stride, padding, dilation, ceil_mode).shape[-axes:]
+    pooled = func(x.detach(), kernel, stride, padding, dilation, ceil_mode)
+    indices = pooled[1] if isinstance(pooled, tuple) else None
+    sizes = (pooled if indices is None else indices).shape[-axes:]
     ends = []
     for n, out, k, s, p, d in zip(
         x.shape[-axes:], sizes, kernel, stride, padding, dilation, strict=True
@@ -201,7 +222,8 @@ def _max_pool(
     weight = x.new_full((x.shape[-axes - 1], 1, *kernel), 1 / math.prod(kernel))
     conv = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[axes]
     padded = F.pad(x, ends[::-1])
-    return conv(padded, weight, None, stride, 0, dilation, groups=len(weight))
+    y = conv(padded, weight, None, stride, 0, dilation, groups=len(weight))
+    return y if indices is None else (mode._marked(y), indices)
 
 
 def _adaptive_max_pool(
@@ -215,16 +237,18 @@ def _amax(mode: Reach, func: Callable, x: Tensor, dim: Any = (), keepdim: bool =
 
 
 def _max(mode: Reach, func: Callable, x: Tensor, *args: Any, **kw: Any) -> Any:
-    if not args and "dim" not in kw:
+    if not args and not kw:
         return x.mean()
-    if isinstance(args[0] if args else None, Tensor):
-        return (x + args[0]) / 2
+    if isinstance(other := args[0] if args else kw.get("other"), Tensor):
+        return (x + other) / 2
     values = mode._marked(x.mean(*args, **kw))
-    return torch.return_types.max((values, func(x.detach(), *args, **kw).indices))
+    return getattr(torch.return_types, func.__name__)(
+        (values, func(x.detach(), *args, **kw).indices)
+    )
 
 
-def _maximum(mode: Reach, func: Callable, x: Tensor, y: Tensor) -> Tensor:
-    return (x + y) / 2
+def _maximum(mode: Reach, func: Callable, x: Tensor, other: Tensor) -> Tensor:
+    return (x + other) / 2
 
 
 def _embedding(mode: Reach, func: Callable, x: Tensor, *args: Any, **kw: Any) -> Tensor:
@@ -243,7 +267,7 @@ _REPLACEMENTS: dict[str, Callable] = {
     **dict.fromkeys(_POINTWISE, _same),
     **dict.fromkeys(("linear", "conv1d", "conv2d", "conv3d"), _weighted),
     **dict.fromkeys(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), _weighted),
-    **dict.fromkeys(("max_pool1d", "max_pool2d", "max_pool3d"), _max_pool),
+    **{f"max_pool{n}d{more}": _max_pool for n in (1, 2, 3) for more in ("", "_with_indices")},
     **dict.fromkeys(
         ("adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d"), _adaptive_max_pool
     ),
@@ -254,8 +278,8 @@ _REPLACEMENTS: dict[str, Callable] = {
     "scaled_dot_product_attention": _attention,
     "multi_head_attention_forward": _multi_head,
     "softmax": _softmax,
-    "amax": _amax,
-    "max": _max,
-    "maximum": _maximum,
+    **dict.fromkeys(("amax", "amin"), _amax),
+    **dict.fromkeys(("max", "min"), _max),
+    **dict.fromkeys(("maximum", "minimum"), _maximum),
     "embedding": _embedding,
 }

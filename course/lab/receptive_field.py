@@ -8,6 +8,7 @@ Positions are counted from 0.
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,15 @@ __all__ = [
 
 
 def r_pure(layers: int, kernel: int = 3) -> int:
-    """Field of stacked convolutions of stride 1. Source: lecture 000, equation 21."""
+    """Field of stacked convolutions of stride 1.
+
+    Raises:
+        ValueError: there are fewer layers than none, or the kernel is below 1.
+
+    Source: lecture 000, equation 21.
+    """
+    if layers < 0 or kernel < 1:
+        raise ValueError(f"layers, kernel: expected at least 0 and 1, came {layers} and {kernel}")
     return 1 + (kernel - 1) * layers
 
 
@@ -49,10 +58,12 @@ def r_unet(convs: Sequence[int], kernel: int = 3, down_kernel: int = 1) -> int:
         down_kernel: of the L layers of stride 2 between the levels.
 
     Raises:
-        ValueError: there is no level.
+        ValueError: there is no level, a number is below 0, or a kernel below 1.
     """
-    if not len(convs):
-        raise ValueError("convs: expected one number a level, came none")
+    if not len(convs) or min(convs) < 0:
+        raise ValueError(f"convs: expected a number of at least 0 for each level, came {convs}")
+    if min(kernel, down_kernel) < 1:
+        raise ValueError(f"down_kernel, kernel: expected at least 1, came {down_kernel}, {kernel}")
     within = sum(2**level * (kernel - 1) * n for level, n in enumerate(convs))
     return 1 + within + (down_kernel - 1) * (2 ** (len(convs) - 1) - 1)
 
@@ -76,8 +87,8 @@ class Footprint:
 
 def footprint(
     model: nn.Module,
-    input_size: Sequence[int],
-    at: Sequence[int],
+    input_size: Sequence[Integral],
+    at: Sequence[Integral],
     *,
     args: Sequence[Any] = (),
     norms: bool = True,
@@ -88,7 +99,8 @@ def footprint(
     The gradient of the output, taken through a copy of the network in which every layer passes
     influence on and none can cancel it (`Reach`): weights are positive, an activation is the
     identity, a maximum is a mean of all its inputs; and only whether there is a gradient is passed
-    back through a layer, not how much, so that none is lost however deep the network.
+    back through a layer, not how much, so that none is lost however deep the network. A parameter
+    that is 0 everywhere counts as one that has not been trained yet.
 
     Args:
         model: called with pictures `(1, C, *spatial)` and `args`; stays as it is.
@@ -103,6 +115,9 @@ def footprint(
     """
     size, at = _sizes(input_size, at)
     model = _copy(model)
+    for parameter in model.parameters():
+        if not parameter.any():
+            parameter.fill_(1)
     with Reach(norms=norms, attention=attention) as reach:
         x = reach.positive((1, *size)).requires_grad_()  # no two alike, so that none cancels
         gradient = _gradient(_seen_by(model, x, at, args).sum(), x)
@@ -114,9 +129,11 @@ class Effective:
     """How strongly the inputs influence one output.
 
     Attributes:
-        map: root mean square of the gradient at each input position, over inputs and channels.
+        map: size of the gradient at each input position: of the sum of the output's channels, each
+            with a random sign; root mean square over the inputs and their channels.
         width: along each axis, four standard deviations of a position drawn with the squared
-            gradient as its weight: for a Gaussian, what holds 95 % of it. 0 where all is 0.
+            gradient as its weight: for a Gaussian, what holds 95 % of it. 0 where all is 0. (Luo et
+            al. count pixels above 4.55 % of the largest gradient, a wider measure.)
     """
 
     map: Float[np.ndarray, "*spatial"]
@@ -132,8 +149,8 @@ class Effective:
 
 def effective(
     model: nn.Module,
-    input_size: Sequence[int],
-    at: Sequence[int],
+    input_size: Sequence[Integral],
+    at: Sequence[Integral],
     *,
     args: Sequence[Any] = (),
     inputs: int | Float[Tensor, "N C *spatial"] = 16,
@@ -156,10 +173,12 @@ def effective(
     """
     size, at = _sizes(input_size, at)
     model, random = _copy(model), torch.Generator().manual_seed(seed)
-    if isinstance(inputs, int):
+    if isinstance(inputs, int) and inputs > 0:
         inputs = torch.randn(inputs, *size, generator=random)
-    if tuple(inputs.shape) != (len(inputs), *size) or not len(inputs):
-        raise ValueError(f"inputs: expected (N, {str(size)[1:-1]}), came {tuple(inputs.shape)}")
+    shape = tuple(inputs.shape) if isinstance(inputs, Tensor) else (0,)
+    if shape[1:] != size or not shape[0]:
+        came = shape if isinstance(inputs, Tensor) else repr(inputs)
+        raise ValueError(f"inputs: expected a number or (N, {str(size)[1:-1]}), came {came}")
     if not inputs.is_floating_point():
         raise ValueError(f"inputs: expected floating-point numbers, came {inputs.dtype}")
     total = torch.zeros(size[1:], dtype=torch.float64)
@@ -171,17 +190,28 @@ def effective(
     return Effective((total / len(inputs)).sqrt().numpy())
 
 
-def _sizes(input_size: Sequence[int], at: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _sizes(
+    input_size: Sequence[Integral], at: Sequence[Integral]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    for name, value in {"input_size": input_size, "at": at}.items():
+        if not isinstance(value, Sequence | np.ndarray) or isinstance(value, str):
+            raise ValueError(f"{name}: expected a tuple of integers, came {value!r}")
     size, at = tuple(input_size), tuple(at)
-    if len(size) < 2 or not all(isinstance(n, int) and n >= 1 for n in size):
+    if len(size) < 2 or not all(isinstance(n, Integral) and n >= 1 for n in size):
         raise ValueError(f"input_size: expected (C, *spatial), integers above 0, came {size}")
-    if len(at) != len(size) - 1 or not all(isinstance(i, int) for i in at):
+    if len(at) != len(size) - 1 or not all(isinstance(i, Integral) for i in at):
         raise ValueError(f"at: expected {len(size) - 1} integers, one a spatial axis, came {at}")
-    return size, at
+    return tuple(map(int, size)), tuple(map(int, at))
 
 
 def _copy(model: nn.Module) -> nn.Module:
-    return copy.deepcopy(model).to("cpu", torch.float64).eval().requires_grad_(False)
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model: expected a torch.nn.Module, came {type(model).__name__}")
+    # Weights that an old-style weight norm has computed: deepcopy takes no tensor with a history.
+    tensors = (value for part in model.modules() for value in vars(part).values())
+    computed = {id(v): v.detach() for v in tensors if isinstance(v, Tensor) and not v.is_leaf}
+    model = copy.deepcopy(model, computed)
+    return model.to("cpu", torch.float64).eval().requires_grad_(False)
 
 
 def _seen_by(

@@ -186,11 +186,16 @@ def _along(layer: Any, axis: int, k: int) -> Iterator[Layer]:
         if factor != int(factor):
             raise ValueError(f"layers: expected an integer scale_factor in layer {k}, came {layer}")
         yield Stamp(int(factor), int(factor))
-    elif not (isinstance(layer, _POINTWISE) or (isinstance(layer, _BATCH) and not layer.training)):
+    elif not (isinstance(layer, _POINTWISE) or _looks_up_statistics(layer)):
         raise ValueError(
             "layers: expected convolutions, pools, nearest upsampling and what works on each "
             f"position by itself, came {layer!r} as layer {k}"
         )
+
+
+def _looks_up_statistics(layer: Any) -> bool:
+    """Whether it is a batch norm that averages nothing, because it has been trained."""
+    return isinstance(layer, _BATCH) and not layer.training and layer.running_mean is not None
 
 
 def _window(layer: nn.Module, axis: int, k: int) -> Window:

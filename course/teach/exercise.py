@@ -220,8 +220,8 @@ def judges(
 
 
 def _anonymous(subject: Callable) -> Callable:
-    def formula(*arguments):
-        return subject(*arguments)
+    def formula(*arguments, **named):
+        return subject(*arguments, **named)
 
     return formula
 

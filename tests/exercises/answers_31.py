@@ -97,6 +97,11 @@ MUTANTS = {
         ("torch.randn(k, generator=generator, dtype=torch.float64)", "x.new_ones(k)", "flipped"),
     ],
     "group_norm": [
+        (
+            "(grouped - mean).square().mean(-1, keepdim=True)",
+            "grouped.square().mean(-1, keepdim=True) - mean.square()",
+            "subtract the mean first",
+        ),
         (".square().mean(-1, keepdim=True)", ".square().sum(-1, keepdim=True)", "expected"),
         (
             "(grouped - mean).square().mean(-1, keepdim=True)",

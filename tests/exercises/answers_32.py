@@ -2,6 +2,12 @@
 
 MUTANTS = {
     "recurrence": [
+        (
+            "for k, s, p, d in layers:",
+            "while layers:\n        k, s, p, d = layers.pop(0)",
+            "it changes the list it is given",
+        ),
+        ("(k - 1)", "(k // 2 * 2)", "rounded to odd ones"),
         ("jump = jump * s", "jump = s", "the jump is the stride of the last layer"),
         ("jump = jump * s", "jump = jump + s", "not multiplied by the stride, but added"),
         ("jump = jump * s", "pass", "the jump is not multiplied by the strides"),
@@ -17,8 +23,10 @@ MUTANTS = {
             "(d * (k - 1) - 2 * p) * jump",
             "padding moves the field, it does not change its size",
         ),
-        ("return size, jump, start", "size, jump, start", "expected (size, jump, start)"),
-        ("return size, jump, start", "return size", "expected (size, jump, start)"),
+        ("return size, jump, start", "size, jump, start", "expected a tuple (size, jump, start)"),
+        ("return size, jump, start", "return size", "expected a tuple (size, jump, start)"),
+        ("return size, jump, start", "return [size, jump, start]", "expected a tuple"),
+        ("in layers", "in layers[::-1]", "from the last to the first"),
         ("return size, jump, start", "return size / 1, jump, start", "plain integers"),
         (
             """        size = size + d * (k - 1) * jump
@@ -33,7 +41,7 @@ MUTANTS = {
         ),
     ],
     "referee_field": [
-        ("return True", "return False", "it rejects 1 + 2 sum"),
+        ("return True", "return False", "it rejects the formula in closed form"),
         ("            return False", "            return True", "it"),
         ("range(down_kernel)", "range(1)", "it rejects"),
         (
@@ -60,13 +68,15 @@ MUTANTS = {
         ("return True", "return 1", "expected True or False"),
     ],
     "levels_for_width": [
+        ("(down_kernel - 1)", "(down_kernel > 1) * 2", "a kernel of 2 is counted as 3"),
+        ("(2**levels - 1)", "levels", "the term of the halving layers is too small"),
         ("< width", "<= width", "at least, not more than"),
         ("return levels", "return levels + 1", "one level more than needed"),
-        ("levels = 0", "levels = 1", "counts from one level on"),
+        ("levels = 0", "levels = 1", "counts from one halving on"),
         (" + (down_kernel - 1) * (2**levels - 1)", "", "(25) as printed"),
         ("< width", "< 2 * width - 1", "from edge to edge"),
-        ("return levels", "return max(levels - 1, 0)", "expected"),
-        ("return levels", "return float(levels)", "plain integers"),
+        ("return levels", "return max(levels - 1, 0)", "one level short"),
+        ("return levels", "return float(levels)", "a plain integer"),
         ("return levels", "levels", "is the return missing?"),
         (
             """    levels = 0
@@ -106,7 +116,7 @@ def recurrence(layers):
     jumps = [math.prod(s for _, s, _, _ in layers[:n]) for n in range(len(layers) + 1)]
     below = list(zip(layers, jumps))
     size = 1 + sum(d * (k - 1) * j for (k, s, p, d), j in below)
-    return [size, jumps[-1], -sum(p * j for (k, s, p, d), j in below)]
+    return size, jumps[-1], -sum(p * j for (k, s, p, d), j in below)
 """,
     ],
     "referee_field": [

@@ -3,6 +3,7 @@
 import copy
 import itertools
 
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -268,6 +269,48 @@ class Opposite(nn.Module):
         return 1 - x.cumsum(3)
 
 
+class Swish(nn.Module):
+    """An activation written out: two factors of one input."""
+
+    def forward(self, x):
+        return x * torch.sigmoid(x)
+
+
+class Gated(nn.Module):
+    """A residual branch behind a gate that training will open."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.gate = nn.GroupNorm(2, 4), nn.Parameter(torch.zeros(1))
+
+    def forward(self, x):
+        return x + self.gate * self.norm(x)
+
+
+class Modulated(nn.Module):
+    """A convolution whose weights are made of the whole input."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1, 4, 1, 1))
+
+    def forward(self, x):
+        return F.conv2d(x, self.weight * x.mean((0, 2, 3), keepdim=True))
+
+
+class Unzipped(nn.Module):
+    def forward(self, x):
+        return F.max_pool2d(x, 3, 1, 1, return_indices=True)[0]
+
+
+class Named(nn.Module):
+    """Arguments by name."""
+
+    def forward(self, x):
+        lower = F.conv2d(input=x, weight=torch.ones(1, 2, 2, 1, dtype=x.dtype))
+        return torch.maximum(lower, other=torch.amax(lower, axis=3, keepdim=True))
+
+
 class Masked(nn.Conv2d):
     """A convolution that sees only what is left of it, as in PixelCNN."""
 
@@ -297,6 +340,10 @@ NETWORKS = {
     "softmax of channels": chain_of(CONV, nn.Softmax2d()),
     "pixel shuffle": chain_of(CONV, nn.PixelUnshuffle(1), nn.ReLU(inplace=True), nn.Hardtanh()),
     "opposite": Opposite(),
+    "gated": chain_of(CONV, Gated()),
+    "pooled with indices": Unzipped(),
+    "by keyword": Named(),
+    "modulated": chain_of(CONV, Modulated()),
     "grouped": nn.Conv2d(2, 4, (2, 3), groups=2),
 }
 
@@ -324,12 +371,71 @@ def test_masked_convolutions_and_zero_convolutions():
     assert footprint(zero, (1, 6, 7), (2, 3)).mask.sum() == 9
 
 
+def test_activations_written_out_do_not_overflow():
+    """Each multiplies its input by itself: sixty of them would square numbers out of range."""
+    parts = [part for _ in range(60) for part in (nn.Conv1d(1, 1, 3, padding=1), Swish())]
+    assert footprint(nn.Sequential(*parts), (1, 200), (100,)).size == (121,)
+
+
+def test_softmax_over_channels_is_no_attention():
+    model = chain_of(CONV, nn.Softmax2d())
+    assert footprint(model, (2, 6, 7), (2, 3), attention=False).mask.sum() == 9
+
+
+def test_keys_that_are_padding_are_closed():
+    class Padded(Attention):
+        def forward(self, x):
+            tokens = x.flatten(2).transpose(1, 2)
+            padding = torch.arange(20)[None] >= 7
+            y = self.heads(tokens, tokens, tokens, key_padding_mask=padding)[0]
+            return y.transpose(1, 2).reshape(x.shape)
+
+    mask = footprint(Padded("module"), (4, 4, 5), (3, 4)).mask
+    assert mask.flatten().nonzero()[0].tolist() == [*range(7), 19]
+
+
+def test_weight_norm_of_the_old_kind_can_be_copied():
+    with pytest.warns(FutureWarning):
+        model = nn.utils.weight_norm(nn.Conv2d(1, 1, 3))
+    model(torch.zeros(1, 1, 5, 6))
+    assert footprint(model, (1, 5, 6), (1, 2)).mask.sum() == 9
+
+
+def test_the_unet_of_diffusers():
+    """GEGLU, attention and transformers looked through: the convolutions' field of SD 1.5."""
+    model = diffusers.UNet2DConditionModel(
+        in_channels=1,
+        out_channels=1,
+        block_out_channels=(8, 8, 8, 8),
+        norm_num_groups=4,
+        attention_head_dim=2,
+        cross_attention_dim=6,
+    )
+
+    class Sample(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.unet = model
+
+        def forward(self, x, t, context):
+            return self.unet(x, t, context).sample
+
+    args = (torch.tensor([5]), torch.randn(1, 3, 6, dtype=torch.float64))
+    call = {"model": Sample(), "input_size": (1, 1, 512), "args": args}
+    widths = {
+        footprint(**call, at=(0, place), norms=False, attention=False).size[1]
+        for place in (252, 256)
+    }
+    assert widths == {393, 401}
+    assert footprint(**call, at=(0, 256), norms=False).mask.all()
+
+
 def test_maxima_and_dead_activations_count():
     """The gradient itself would see one pixel of the maximum, and nothing behind a dead ReLU."""
 
     class Dead(nn.Module):
         def forward(self, x):
-            top = x.max(dim=3, keepdim=True).values + x.amax(2, keepdim=True)
+            top = x.max(dim=3, keepdim=True).values + x.amin(2, keepdim=True)
             return F.relu(F.max_pool2d(x, 3, 1, 1) - 100) + top.clamp(5, 6)
 
     assert footprint(Dead(), (1, 6, 7), (2, 3)).mask.sum() == 6 + 7 - 1 + 4
@@ -352,6 +458,11 @@ def test_the_unet_with_the_layout_of_stable_diffusion():
     small = UNet2DConditionModel(UNetConfig(2, 2, (4, 8), 1, 2))
     with_norms = footprint(small, (2, 5, 6), (1, 4), args=t).mask
     assert np.array_equal(with_norms, tainted(small, (2, 5, 6), (1, 4), t))
+
+
+def test_positions_of_numpy_will_do():
+    place = np.unravel_index(7, (3, 4))
+    assert footprint(SMALL, (1, 5, 6), place).mask.sum() == 9
 
 
 def test_size_of_a_mask_with_holes():
@@ -434,6 +545,11 @@ SMALL = nn.Conv2d(1, 1, 3)
         (lambda: footprint(SMALL, (1, 5, 6), (0, -1)), r"at: .*came \(0, -1\)"),
         (lambda: footprint(SMALL, (1, 5, 6), (0,)), "at: expected 2 integers"),
         (lambda: footprint(SMALL, (1, 5, 6), (0, 1.5)), "at: expected 2 integers"),
+        (lambda: footprint(SMALL, (1, 5, 6), 3), "at: expected a tuple of integers, came 3"),
+        (lambda: footprint(F.relu, (1, 5, 6), (0, 0)), "model: expected a torch.nn.Module"),
+        (lambda: effective(SMALL, (1, 5, 6), (0, 0), inputs=-1), "inputs: .* came -1"),
+        (lambda: r_pure(-1), "layers"),
+        (lambda: r_unet([1, 2], down_kernel=0), "down_kernel"),
         (lambda: footprint(SMALL, (1, 0, 6), (0, 0)), "input_size: "),
         (lambda: footprint(SMALL, (5,), ()), "input_size: "),
         (
@@ -448,7 +564,7 @@ SMALL = nn.Conv2d(1, 1, 3)
         ),
         (
             lambda: effective(SMALL, (1, 5, 6), (0, 0), inputs=torch.zeros(2, 1, 6, 5)),
-            r"inputs: expected \(N, 1, 5, 6\), came \(2, 1, 6, 5\)",
+            r"inputs: .* \(N, 1, 5, 6\), came \(2, 1, 6, 5\)",
         ),
         (lambda: effective(SMALL, (1, 5, 6), (0, 0), inputs=0), "inputs: "),
         (lambda: Window(0), "kernel: expected at least 1, came 0"),
@@ -459,6 +575,7 @@ SMALL = nn.Conv2d(1, 1, 3)
         (lambda: theoretical([Window(3), Stamp()]).recurrence(), "layers: expected windows only"),
         (lambda: theoretical([SMALL, nn.GroupNorm(1, 1)]), "layers: .*GroupNorm.* as layer 1"),
         (lambda: theoretical(nn.Conv2d(1, 1, 3, padding=1, padding_mode="circular")), "zeros"),
+        (lambda: theoretical(nn.BatchNorm1d(2, track_running_stats=False).eval()), "layers: "),
         (lambda: theoretical(nn.MaxPool2d(3, ceil_mode=True)), "rounded down"),
         (lambda: theoretical(nn.Upsample(scale_factor=1.5)), "integer scale_factor"),
         (lambda: theoretical(nn.Conv1d(1, 1, 2, padding="same")), "equal padding"),

@@ -179,6 +179,12 @@ def conv2d(candidate, draw):
     yield looks("padding in one direction only", given)
     given = inputs((height, width), (1, 1), (1, 1), (0, 0))
     yield looks("a 1 x 1 kernel: a linear layer in every pixel", given)
+    given = inputs((height, width), (3, 3), (1, 1), (1, 0), (1, channels, outputs))
+    yield looks("one picture, stride 1, rows padded and columns not", given)
+    given = inputs((height, width), (4, 4), (1, 2), (2, 1))
+    yield looks("an even kernel", given)
+    given = inputs((height, width), (2, 3), (3, 4), (0, 1))
+    yield looks("a stride beyond the kernel", given)
     given = inputs((kh, kw), (kh, kw), stride, (0, 0))
     yield looks("a kernel as large as the picture: one number for each output", given)
     given = inputs((height, width), (3, 3), (2, 2), (1, 1), (1, 1, 1))
@@ -221,6 +227,13 @@ def _grouped(x, groups, axes, strided=False, correction=0):
     found = parts.mean(axes, True), parts.var(axes, correction=correction, keepdim=True)
     spread = [value.expand_as(parts) for value in found]
     return [(v.transpose(1, 2) if strided else v).reshape(x.shape) for v in spread]
+
+
+def _cancelling(x, groups):
+    parts = x.reshape(len(x), groups, -1)
+    mean = parts.mean(-1, True)
+    found = mean, parts.square().mean(-1, True) - mean.square()
+    return [value.expand_as(parts).reshape(x.shape) for value in found]
 
 
 def _per_group(y, weight, bias, groups):
@@ -337,6 +350,14 @@ def group_norm(candidate, draw):
     single = tuple(v.float() if isinstance(v, torch.Tensor) else v for v in given)
     want = layers.group_norm(*given).float()
     yield agrees("float32", candidate, single, want, "B C H W", {})
+    bright = (single[0] + 100, *single[1:])
+    want = layers.group_norm(*(v.double() if isinstance(v, torch.Tensor) else v for v in bright))
+    cancels = {
+        "the mean of the squares less the square of the mean loses its digits where the mean is "
+        "large: subtract the mean first": (lambda x, *rest: _normalised(_cancelling)(x, *rest))
+    }
+    name = "float32, a bright picture"
+    yield agrees(name, candidate, bright, want.float(), "B C H W", cancels)
     instead = "compute mean and variance yourself"
     name = "it does not call a norm of torch's"
     yield _calls_none(name, candidate, single, NORMS, instead)

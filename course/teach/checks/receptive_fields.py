@@ -1,5 +1,7 @@
 """Checks of notebook 32."""
 
+import copy
+
 import torch
 
 from course.teach.exercise import agrees, exercise, judges, number
@@ -9,12 +11,16 @@ def _integers(candidate, names):
     """The candidate, its tuple of integers made a tensor, which is what `agrees` compares."""
 
     def call(*inputs):
+        given = copy.deepcopy(inputs)
         got = candidate(*inputs)
-        values = got if isinstance(got, tuple | list) else (got,)
+        if inputs != given:
+            raise ValueError("it changes the list it is given: the notebook needs it once more")
+        values = got if isinstance(got, tuple) else (got,)
         if len(values) != len(names) or not all(type(v) is int for v in values):
-            wanted = names[0] if len(names) == 1 else f"({', '.join(names)})"
+            wanted = f"a tuple ({', '.join(names)}) of" if len(names) > 1 else "a number of levels,"
+            plain = "plain integers" if len(names) > 1 else "a plain integer"
             missing = ": is the return missing?" if got is None else ""
-            raise ValueError(f"expected {wanted}, plain integers, got {got!r}{missing}")
+            raise ValueError(f"expected {wanted} {plain}, got {got!r}{missing}")
         return torch.tensor(values)
 
     return call
@@ -48,6 +54,13 @@ def _multiplied_first(layers):
     return size, jump, start
 
 
+def _summed(layers):
+    size, jump, start = 1, 0, 0
+    for k, s, p, d in layers:
+        size, start, jump = size + d * (k - 1) * max(jump, 1), start - p * max(jump, 1), jump + s
+    return size, jump, start
+
+
 _WRONG_RECURRENCE = {
     "the jump is not multiplied by the stride, but added to it": (
         lambda layers: _recurrence(layers, jumps=lambda jump, k, s, p, d: jump + s)
@@ -58,6 +71,15 @@ _WRONG_RECURRENCE = {
     "the jump is not multiplied by the strides": (
         lambda layers: _recurrence(layers, jumps=lambda jump, k, s, p, d: jump)
     ),
+    "the jump is a sum of the strides: strides multiply": (
+        lambda layers: (
+            _recurrence(layers)[0],
+            sum(s for _, s, _, _ in layers),
+            *_recurrence(layers)[2:],
+        )
+    ),
+    "the jump is a sum of strides, and the size grows by it: strides multiply": _summed,
+    "the layers are taken from the last to the first": lambda layers: _recurrence(layers[::-1]),
     "the size grows by the jump after this layer's stride: it is the jump before": (
         _multiplied_first
     ),
@@ -71,6 +93,9 @@ _WRONG_RECURRENCE = {
         lambda layers: _recurrence(
             layers, grow=lambda size, jump, k, s, p, d: size + (k - 1) * jump
         )
+    ),
+    "kernels are rounded to odd ones": lambda layers: _recurrence(
+        layers, grow=lambda size, jump, k, s, p, d: size + d * (k // 2 * 2) * jump
     ),
     "the size starts at 0: with no layer an output is its own input": (
         lambda layers: _recurrence(layers, first=0)
@@ -106,17 +131,26 @@ def recurrence(candidate, draw):
             for _ in range(n)
         ]
 
+    # Until every mistake shows, and no two of them alike: then the cause can be named.
+    rules = [_recurrence, *_WRONG_RECURRENCE.values()]
     chain = layers(4)
-    # Until no two mistakes give the same three numbers: then the cause can be named.
-    while len({mistake(chain) for mistake in _WRONG_RECURRENCE.values()}) < len(_WRONG_RECURRENCE):
+    while len({rule(chain) for rule in rules}) < len(rules):
         chain = layers(4)
     for name, case in {
-        "four layers, all different": chain,
+        "four layers": chain,
         "one layer": layers(1),
+        "layers of one or two taps, some with no padding": [
+            (2, 1, 0, 1),
+            (1, draw.integer(2, 3), 0, 1),
+            (4, 1, draw.integer(0, 1), 1),
+            (2, 3, 0, draw.integer(1, 2)),
+        ],
         "no layer: an output is its own input": [],
         "stacked 3x3 convolutions": [(3, 1, 1, 1)] * draw.integer(5, 9),
     }.items():
         want = torch.tensor(_recurrence(case))
+        if "layer" in name and case:  # so that a failure can be tried again
+            name = f"{name}, (k, s, p, d) = {', '.join(map(str, case))}"
         yield agrees(name, candidate, (case,), want, "3", wrong)
 
 
@@ -153,58 +187,83 @@ def referee_field(candidate, draw):
     yield from judges(
         candidate,
         {
-            "1 + 2 sum 2^l n_l + (k_d - 1)(2^L - 1)": _unet_field,
+            "the formula in closed form": _unet_field,
             "a walk through sets of positions": _walked,
             "the recurrence over all layers": _chained,
         },
-        "count again what each halving layer adds: (k_d - 1) times the jump before it",
+        "walk through its layers with sets, as in section 1: does yours agree?",
         {
             "no term for the layers that halve, as (23) is printed": (
-                lambda convs, down: _unet_field(convs, 1),
+                lambda convs, down_kernel: _unet_field(convs, 1),
                 "try a halving kernel of 3",
             ),
             "a pool of two, whatever the kernel that halves": (
-                lambda convs, down: _unet_field(convs, 2),
+                lambda convs, down_kernel: _unet_field(convs, 2),
                 "try halving kernels of 1 and of 3",
             ),
             "a 3x3 kernel that halves, whatever it is": (
-                lambda convs, down: _unet_field(convs, 3),
+                lambda convs, down_kernel: _unet_field(convs, 3),
                 "try halving kernels of 1 and of 2",
             ),
             "2^L for 2^L - 1": (
-                lambda convs, down: _unet_field(convs, down) + (down - 1) * (len(convs) > 1),
+                lambda convs, down_kernel: (
+                    _unet_field(convs, down_kernel) + (down_kernel - 1) * (len(convs) > 1)
+                ),
                 "try one halving layer with a kernel of 3 and no other layer",
             ),
             "every halving layer counted at full resolution": (
-                lambda convs, down: _unet_field(convs, 1) + (down - 1) * (len(convs) - 1),
+                lambda convs, down_kernel: (
+                    _unet_field(convs, 1) + (down_kernel - 1) * (len(convs) - 1)
+                ),
                 "try two or more halving layers with a kernel of 3",
             ),
             "the halving layers counted after they have halved": (
-                lambda convs, down: (
-                    _unet_field(convs, 1) + 2 * (down - 1) * (2 ** (len(convs) - 1) - 1)
+                lambda convs, down_kernel: (
+                    _unet_field(convs, 1) + 2 * (down_kernel - 1) * (2 ** (len(convs) - 1) - 1)
                 ),
                 "try a halving kernel of 2 or 3",
             ),
             "the coarsest level left out": (
-                lambda convs, down: _unet_field([*convs[:-1], 0], down),
+                lambda convs, down_kernel: _unet_field([*convs[:-1], 0], down_kernel),
                 "try convolutions at the last level",
             ),
             "the finest level left out": (
-                lambda convs, down: _unet_field([0, *convs[1:]], down),
+                lambda convs, down_kernel: _unet_field([0, *convs[1:]], down_kernel),
                 "try convolutions at the first level",
             ),
             "the same number of convolutions at each level, as in (24)": (
-                lambda convs, down: _unet_field([convs[0]] * len(convs), down),
+                lambda convs, down_kernel: _unet_field([convs[0]] * len(convs), down_kernel),
                 "try levels with different numbers of convolutions",
             ),
             "2^(l+1) for 2^l, that is one level too deep": (
-                lambda convs, down: (
-                    _unet_field([0, *convs], down) - (down - 1) * 2 ** (len(convs) - 1)
+                lambda convs, down_kernel: (
+                    _unet_field([0, *convs], down_kernel)
+                    - (down_kernel - 1) * 2 ** (len(convs) - 1)
                 ),
                 "try one level",
             ),
+            "kernels of 2 counted as 3": (
+                lambda convs, down_kernel: _unet_field(convs, down_kernel + (down_kernel == 2)),
+                "try halving kernels of 1, 2 and 3",
+            ),
+            "kernels of 3 counted as 2": (
+                lambda convs, down_kernel: _unet_field(convs, min(down_kernel, 2)),
+                "try halving kernels of 1, 2 and 3",
+            ),
+            "an error where nothing but every second pixel is kept": (
+                lambda convs, down_kernel: (
+                    _unet_field(convs, down_kernel) + (down_kernel == 1) * (len(convs) - 1)
+                ),
+                "try halving kernels of 1, 2 and 3",
+            ),
+            "halvings that add 1, 2, 3 for 1, 2, 4": (
+                lambda convs, down_kernel: (
+                    _unet_field(convs, 1) + (down_kernel - 1) * sum(range(len(convs)))
+                ),
+                "try three halvings",
+            ),
             "one missing": (
-                lambda convs, down: _unet_field(convs, down) - 1,
+                lambda convs, down_kernel: _unet_field(convs, down_kernel) - 1,
                 "try no convolution at all: an output is its own input",
             ),
         },
@@ -225,16 +284,20 @@ def _reference_levels(width, n, down_kernel):
 
 @exercise(reference=_reference_levels)
 def levels_for_width(candidate, draw):
-    call = _integers(candidate, ("an integer",))
+    call = _integers(candidate, ("levels",))
     # Most mistakes end one level too deep: each case is one in which no other mistake shows.
-    for name, inputs, cause, mistake in _level_cases(draw.integer(1, 3), draw.integer(3, 5)):
-        wrong = {cause: lambda *inputs, mistake=mistake: torch.tensor([mistake(*inputs)])}
+    for name, inputs, mistakes in _level_cases(draw.integer(1, 3), draw.integer(3, 5)):
+        wrong = {
+            cause: lambda *inputs, mistake=mistake: torch.tensor([mistake(*inputs)])
+            for cause, mistake in mistakes.items()
+        }
         want = torch.tensor([_levels(*inputs)])
+        name = "{}: width {}, n = {}, down_kernel = {}".format(name, *inputs)
         yield agrees(name, call, inputs, want, "1", wrong)
 
 
 def _level_cases(n, levels):
-    """Name, inputs, and the mistake that shows here first, with what it gives."""
+    """Name, inputs, and the mistakes that show here first, with what they give."""
 
     def field(kernel):
         return _unet_field([n] * (levels + 1), kernel)
@@ -243,33 +306,65 @@ def _level_cases(n, levels):
     yield (
         "subsampling, where (25) is right as printed",
         (half, n, 1),
-        "this is one level more than needed",
-        lambda *inputs: _levels(*inputs) + 1,
+        {
+            "this is one level more than needed": lambda *inputs: _levels(*inputs) + 1,
+            "this is one level short (was something rounded down?)": (
+                lambda *inputs: _levels(*inputs) - 1
+            ),
+        },
     )
     yield (
         "a wider picture",
         (field(1) - 1, n, 1),
-        "this is from edge to edge: asked is that one output, in the middle, sees the width",
-        lambda *inputs: _levels(*inputs, reaches=lambda field, width: field >= 2 * width - 1),
+        {
+            "this is from edge to edge: asked is a field as wide as the picture": (
+                lambda *inputs: _levels(
+                    *inputs, reaches=lambda field, width: field >= 2 * width - 1
+                )
+            )
+        },
     )
     for kernel in (3, 2):
         yield (
             f"a width that is only reached thanks to halving layers of kernel {kernel}",
             (field(1) + 1, n, kernel),
-            "this is (25) as printed: the layers that halve are left out",
-            lambda width, n, kernel: _levels(width, n, 1),
+            {
+                "this is (25) as printed: the layers that halve are left out": (
+                    lambda width, n, kernel: _levels(width, n, 1)
+                )
+            },
         )
+    yield (
+        "a width that kernels of 3 reach, and those of 2 do not",
+        (field(2) + 1, n, 2),
+        {"a kernel of 2 is counted as 3": lambda width, n, kernel: _levels(width, n, 3)},
+    )
+    yield (
+        "a width that is reached with one pixel to spare",
+        (field(3) - 1, n, 3),
+        {
+            "the term of the halving layers is too small: it is (down_kernel - 1)(2^L - 1)": (
+                lambda *inputs: _levels(*inputs) + 1
+            )
+        },
+    )
     yield (
         "a width that is just reached",
         (field(3), n, 3),
-        "a field as wide as the picture reaches it: at least, not more than",
-        lambda *inputs: _levels(*inputs, reaches=lambda field, width: field > width),
+        {
+            "a field as wide as the picture reaches it: at least, not more than": (
+                lambda *inputs: _levels(*inputs, reaches=lambda field, width: field > width)
+            )
+        },
     )
     yield (
         "a width that is missed by one",
         (field(3) + 1, n, 3),
-        "this is one level short: it must reach the whole width",
-        lambda *inputs: _levels(*inputs) - 1,
+        {
+            "this is one level short: it must reach the whole width": (
+                lambda *inputs: _levels(*inputs) - 1
+            )
+        },
     )
     for name, width in {
         "a width that one level sees": 2 * n + 1,
@@ -278,8 +373,11 @@ def _level_cases(n, levels):
         yield (
             name,
             (width, n, 3),
-            "this counts from one level on: without any halving a picture may be seen already",
-            lambda *inputs: _levels(*inputs, first=1),
+            {
+                "this counts from one halving on: without any, a picture may be seen already": (
+                    lambda *inputs: _levels(*inputs, first=1)
+                )
+            },
         )
 
 
