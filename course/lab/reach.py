@@ -167,7 +167,7 @@ def _multi_head(
     for name in ("attn_mask", "key_padding_mask"):
         if (mask := kw.get(name)) is not None:
             closed = mask if mask.dtype == torch.bool else mask <= _CLOSED
-            open_ = open_ & ~(closed[:, None] if name == "key_padding_mask" else closed)
+            open_ = open_ & ~(closed.unsqueeze(-2) if name == "key_padding_mask" else closed)
     q, k, v = (x.movedim(0, -2) for x in (query, key, value))
     mixed = _tokens(mode, q, k, v.mean(-1, keepdim=True), open_).movedim(-2, 0)
     return mode._marked(mixed.expand(query.shape)), None
@@ -179,11 +179,9 @@ def _tokens(mode: Reach, query: Tensor, key: Tensor, value: Tensor, open_: Tenso
     taken = value + key.mean(-1, keepdim=True)
     if mode.attention:
         return own + (open_ / open_.sum(-1, keepdim=True).clamp(min=1)).to(taken.dtype) @ taken
-    return (
-        own + taken
-        if query.shape[-2] == key.shape[-2]
-        else own.expand(*own.shape[:-1], value.shape[-1])
-    )
+    if query.shape[-2] == key.shape[-2]:
+        return own + taken
+    return own.expand(*own.shape[:-1], value.shape[-1])
 
 
 def _softmax(mode: Reach, func: Callable, x: Tensor, dim: int = -1, *_: Any, **__: Any) -> Tensor:

@@ -120,7 +120,8 @@ def footprint(
             parameter.fill_(1)
     with Reach(norms=norms, attention=attention) as reach:
         x = reach.positive((1, *size)).requires_grad_()  # no two alike, so that none cancels
-        gradient = _gradient(_seen_by(model, x, at, args).sum(), x)
+        y = _seen_by(model, x, at, args)
+        gradient = _gradient((y * reach.positive(y.shape)).sum(), x)
     return Footprint((gradient[0] != 0).any(0).numpy())
 
 

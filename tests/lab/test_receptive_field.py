@@ -298,6 +298,13 @@ class Modulated(nn.Module):
         return F.conv2d(x, self.weight * x.mean((0, 2, 3), keepdim=True))
 
 
+class BothSigns(nn.Module):
+    """Two channels whose sum is always 0."""
+
+    def forward(self, x):
+        return torch.cat([x, -x], 1)
+
+
 class Unzipped(nn.Module):
     def forward(self, x):
         return F.max_pool2d(x, 3, 1, 1, return_indices=True)[0]
@@ -341,6 +348,7 @@ NETWORKS = {
     "pixel shuffle": chain_of(CONV, nn.PixelUnshuffle(1), nn.ReLU(inplace=True), nn.Hardtanh()),
     "opposite": Opposite(),
     "gated": chain_of(CONV, Gated()),
+    "both signs": BothSigns(),
     "pooled with indices": Unzipped(),
     "by keyword": Named(),
     "modulated": chain_of(CONV, Modulated()),
