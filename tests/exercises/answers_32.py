@@ -52,7 +52,7 @@ MUTANTS = {
         (
             "([1], 3), ([0, 0, 0], 3), ([2, 1, 3], 1), ([1, 2, 0, 1], 2), ([3, 1, 2, 1], 3)",
             "([3, 1, 2, 1], 3)",
-            "a 3x3 kernel that halves, whatever it is",
+            "the halving kernel always counted as 3",
         ),
         (
             "([1], 3), ([0, 0, 0], 3), ([2, 1, 3], 1), ([1, 2, 0, 1], 2), ([3, 1, 2, 1], 3)",
@@ -71,11 +71,11 @@ MUTANTS = {
         ("(down_kernel - 1)", "(down_kernel > 1) * 2", "a kernel of 2 is counted as 3"),
         ("(2**levels - 1)", "levels", "the term of the halving layers is too small"),
         ("< width", "<= width", "at least, not more than"),
-        ("return levels", "return levels + 1", "one level more than needed"),
+        ("return levels", "return levels + 1", "one halving more than needed"),
         ("levels = 0", "levels = 1", "counts from one halving on"),
         (" + (down_kernel - 1) * (2**levels - 1)", "", "(25) as printed"),
         ("< width", "< 2 * width - 1", "from edge to edge"),
-        ("return levels", "return max(levels - 1, 0)", "one level short"),
+        ("return levels", "return max(levels - 1, 0)", "one halving too few"),
         ("return levels", "return float(levels)", "a plain integer"),
         ("return levels", "levels", "is the return missing?"),
         (
@@ -88,9 +88,9 @@ MUTANTS = {
         ),
     ],
     "depth_by_pencil": [
-        ("return 4", "return 3", "levels are whole"),
-        ("return 4", "return 3.1293", "how many whole levels"),
-        ("return 4", "return 5", "the -1 at the end of (25) is missing"),
+        ("return 4", "return 3", "halvings are whole"),
+        ("return 4", "return 3.1293", "how many whole halvings"),
+        ("return 4", "return 5", "this is the number of levels, L + 1"),
         ("return 4", "return 50", "the depth of a pure CNN"),
         ("return 4", "return 187", "this is the field"),
         ("return 4", "return 6", "6 is not it"),

@@ -197,11 +197,11 @@ def referee_field(candidate, draw):
                 lambda convs, down_kernel: _unet_field(convs, 1),
                 "try a halving kernel of 3",
             ),
-            "a pool of two, whatever the kernel that halves": (
+            "the halving kernel always counted as 2": (
                 lambda convs, down_kernel: _unet_field(convs, 2),
                 "try halving kernels of 1 and of 3",
             ),
-            "a 3x3 kernel that halves, whatever it is": (
+            "the halving kernel always counted as 3": (
                 lambda convs, down_kernel: _unet_field(convs, 3),
                 "try halving kernels of 1 and of 2",
             ),
@@ -262,7 +262,7 @@ def referee_field(candidate, draw):
                 ),
                 "try three halvings",
             ),
-            "one missing": (
+            "one pixel too few": (
                 lambda convs, down_kernel: _unet_field(convs, down_kernel) - 1,
                 "try no convolution at all: an output is its own input",
             ),
@@ -307,8 +307,10 @@ def _level_cases(n, levels):
         "subsampling, where (25) is right as printed",
         (half, n, 1),
         {
-            "this is one level more than needed": lambda *inputs: _levels(*inputs) + 1,
-            "this is one level short (was something rounded down?)": (
+            "one halving more than needed (there are L + 1 levels)": lambda *inputs: (
+                _levels(*inputs) + 1
+            ),
+            "this is one halving too few (was something rounded down?)": (
                 lambda *inputs: _levels(*inputs) - 1
             ),
         },
@@ -361,13 +363,13 @@ def _level_cases(n, levels):
         "a width that is missed by one",
         (field(3) + 1, n, 3),
         {
-            "this is one level short: it must reach the whole width": (
+            "this is one halving too few: it must reach the whole width": (
                 lambda *inputs: _levels(*inputs) - 1
             )
         },
     )
     for name, width in {
-        "a width that one level sees": 2 * n + 1,
+        "a width that needs no halving": 2 * n + 1,
         "a width of one pixel": 1,
     }.items():
         yield (
@@ -390,9 +392,9 @@ depth_by_pencil = number(
     "depth_by_pencil",
     right=4,
     wrong={
-        "at L = 3 the field is 91: (25) gives 3.13, and levels are whole": 3,
-        "this is the value of (25): how many whole levels is that?": 3.1293,
-        "the -1 at the end of (25) is missing": 5,
+        "at L = 3 the field is 91: (25) gives 3.13, and halvings are whole": 3,
+        "this is the value of (25): how many whole halvings is that?": 3.1293,
+        "this is the number of levels, L + 1, or the -1 of (25) is missing": 5,
         "this is the depth of a pure CNN, (22)": 50,
         "this is the depth of a pure CNN, (22), before rounding": 49.5,
         "this is log2 of the width, rounded: (25) divides by 2n first": 7,
