@@ -17,7 +17,7 @@ _POINTWISE = (  # noqa: SIM905
 ).split()
 
 _CLOSED = -1e3  # what is added to a score of attention to close it is below
-_KEYWORDS = {"input": "x", "axis": "dim"}  # arguments by name
+_KEYWORDS = {"input": "x", "axis": "dim", "use_input_stats": "training"}  # arguments by name
 
 
 class Reach(TorchFunctionMode):
@@ -114,26 +114,15 @@ def _batch_norm(
     running_var: Any = None,
     weight: Any = None,
     bias: Any = None,
-    training: bool = False,
+    training: bool | None = None,
     *_: Any,
     **__: Any,
 ) -> Tensor:
-    return _averaged(mode, x, (0, *range(2, x.ndim))) if training else x
-
-
-def _instance_norm(
-    mode: Reach,
-    func: Callable,
-    x: Tensor,
-    running_mean: Any = None,
-    running_var: Any = None,
-    weight: Any = None,
-    bias: Any = None,
-    use_input_stats: bool = True,
-    *_: Any,
-    **__: Any,
-) -> Tensor:
-    return _averaged(mode, x, tuple(range(2, x.ndim))) if use_input_stats else x
+    """And instance norm: both may use statistics that training has left, which average nothing."""
+    instance, spatial = func.__name__ == "instance_norm", tuple(range(2, x.ndim))
+    if not (instance if training is None else training):
+        return x
+    return _averaged(mode, x, spatial if instance else (0, *spatial))
 
 
 def _attention(
@@ -238,7 +227,7 @@ def _max(mode: Reach, func: Callable, x: Tensor, *args: Any, **kw: Any) -> Any:
     if not args and not kw:
         return x.mean()
     if isinstance(other := args[0] if args else kw.get("other"), Tensor):
-        return (x + other) / 2
+        return _maximum(mode, func, x, other)
     values = mode._marked(x.mean(*args, **kw))
     return getattr(torch.return_types, func.__name__)(
         (values, func(x.detach(), *args, **kw).indices)
@@ -271,8 +260,7 @@ _REPLACEMENTS: dict[str, Callable] = {
     ),
     **dict.fromkeys(("layer_norm", "rms_norm"), _layer_norm),
     "group_norm": _group_norm,
-    "batch_norm": _batch_norm,
-    "instance_norm": _instance_norm,
+    **dict.fromkeys(("batch_norm", "instance_norm"), _batch_norm),
     "scaled_dot_product_attention": _attention,
     "multi_head_attention_forward": _multi_head,
     "softmax": _softmax,

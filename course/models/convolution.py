@@ -64,7 +64,7 @@ def conv2d_loops(
 
     Source: lecture 000, Conv2d; printed with 1-based i and u, it needs (i - 1) s + u - p.
     """
-    _agree("x", x.shape[0], weight.shape[1])
+    _agree(x.shape[0], weight.shape[1])
     (sh, sw), (ph, pw) = _pair(stride), _pair(padding)
     (channels, height, width), (outputs, _, kh, kw) = x.shape, weight.shape
     y = np.zeros((outputs, output_size(height, kh, sh, ph), output_size(width, kw, sw, pw)))
@@ -114,7 +114,7 @@ def conv2d(
 
     Source: lecture 000, Conv2d.
     """
-    _agree("x", x.shape[1], weight.shape[1])
+    _agree(x.shape[1], weight.shape[1])
     windows = unfold(x, weight.shape[2:], stride, padding, dilation)
     rows = rearrange(windows, "b c h w k l -> b h w (c k l)")
     y = linear(rows, rearrange(weight, "o c k l -> o (c k l)"), bias)
@@ -148,7 +148,7 @@ def conv_transpose2d(
         ValueError: channels do not agree, a stride is below 1, a padding is below 0 or as large as
             the kernel, or nothing would be left.
     """
-    _agree("x", x.shape[1], weight.shape[0])
+    _agree(x.shape[1], weight.shape[0])
     (sh, sw), (ph, pw), (kh, kw) = _pair(stride), _pair(padding), weight.shape[2:]
     batch, channels, height, width = x.shape
     if min(sh, sw) < 1:
@@ -170,7 +170,7 @@ def linear(
     bias: Float[Tensor, " O"] | None = None,
 ) -> Float[Tensor, "*batch O"]:
     """W x + b, for every row x. Source: lecture 000, Linear."""
-    _agree("x", x.shape[-1], weight.shape[1])
+    _agree(x.shape[-1], weight.shape[1])
     y = x @ weight.T
     return y if bias is None else y + bias
 
@@ -179,6 +179,6 @@ def _pair(value: Pair) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else tuple(value)
 
 
-def _agree(name: str, came: int, expected: int) -> None:
+def _agree(came: int, expected: int) -> None:
     if came != expected:
-        raise ValueError(f"{name}: expected {expected} channels, as the weight has, came {came}")
+        raise ValueError(f"x: expected {expected} channels, as the weight has, came {came}")

@@ -118,9 +118,12 @@ def agrees(
         return _raised(name, error)
     problem = _difference(got, want, axes)
     if problem is None:
-        for given, copy in zip(inputs, copies, strict=True):
-            if isinstance(given, Tensor) and not equal(given, copy):
+        for given, mine in zip(inputs, copies, strict=True):
+            if isinstance(given, Tensor) and not equal(given, mine):
                 return Property(name, False, "it changes its input in place: work on a new tensor")
+            if isinstance(given, list) and given != mine:
+                message = "it changes the list it is given: the notebook needs it once more"
+                return Property(name, False, message)
         return Property(name, True)
     for cause, mistake in (wrong or {}).items():
         # Some mistakes can't be made with some inputs.
@@ -134,7 +137,10 @@ def agrees(
 
 
 def _copies(inputs: tuple) -> tuple:
-    return tuple(item.clone() if isinstance(item, Tensor) else item for item in inputs)
+    return tuple(
+        item.clone() if isinstance(item, Tensor) else item[:] if isinstance(item, list) else item
+        for item in inputs
+    )
 
 
 def differentiable(

@@ -54,11 +54,8 @@ def product(chain, input_size, at):
     return mask
 
 
-def chain_of(*layers):
-    return nn.Sequential(*layers)
-
-
-pairs = lambda low, high: st.tuples(st.integers(low, high), st.integers(low, high))  # noqa: E731
+def pairs(low, high):
+    return st.tuples(st.integers(low, high), st.integers(low, high))
 
 
 @st.composite
@@ -110,9 +107,13 @@ def test_theory_and_gradient_agree_as_sets(data):
 @pytest.mark.parametrize(
     "chain",
     [
-        chain_of(nn.Conv2d(2, 3, (3, 1), (2, 1), (1, 0)), nn.MaxPool2d((1, 3), dilation=(1, 2))),
-        chain_of(nn.ConvTranspose2d(2, 3, 3, 2, 1), nn.Conv2d(3, 1, (2, 3), dilation=2)),
-        chain_of(nn.Conv2d(2, 2, 1, 4), nn.Upsample(scale_factor=(3, 2)), nn.AvgPool2d((2, 1))),
+        nn.Sequential(
+            nn.Conv2d(2, 3, (3, 1), (2, 1), (1, 0)), nn.MaxPool2d((1, 3), dilation=(1, 2))
+        ),
+        nn.Sequential(nn.ConvTranspose2d(2, 3, 3, 2, 1), nn.Conv2d(3, 1, (2, 3), dilation=2)),
+        nn.Sequential(
+            nn.Conv2d(2, 2, 1, 4), nn.Upsample(scale_factor=(3, 2)), nn.AvgPool2d((2, 1))
+        ),
     ],
 )
 def test_theory_agrees_with_nan(chain):
@@ -333,29 +334,31 @@ class Masked(nn.Conv2d):
 
 CONV = nn.Conv2d(2, 4, 3, padding=1)
 NETWORKS = {
-    "group norm": chain_of(CONV, nn.GroupNorm(2, 4)),
-    "instance norm": chain_of(CONV, nn.InstanceNorm2d(4)),
-    "layer norm of rows": chain_of(CONV, nn.LayerNorm(7)),
-    "batch norm that averages": chain_of(CONV, nn.BatchNorm2d(4, track_running_stats=False)),
-    "batch norm in use": chain_of(CONV, nn.BatchNorm2d(4)),
-    "norm by hand": chain_of(CONV, ByHand()),
+    "group norm": nn.Sequential(CONV, nn.GroupNorm(2, 4)),
+    "instance norm": nn.Sequential(CONV, nn.InstanceNorm2d(4)),
+    "layer norm of rows": nn.Sequential(CONV, nn.LayerNorm(7)),
+    "batch norm that averages": nn.Sequential(CONV, nn.BatchNorm2d(4, track_running_stats=False)),
+    "batch norm in use": nn.Sequential(CONV, nn.BatchNorm2d(4)),
+    "norm by hand": nn.Sequential(CONV, ByHand()),
     # The gradient that reaches the mean is the same everywhere: less its own mean it would be 0.
-    "centred, averaged": chain_of(
+    "centred, averaged": nn.Sequential(
         CONV, Centred(), nn.SiLU(), nn.Conv2d(4, 1, 1), nn.AvgPool2d((6, 7))
     ),
     "circular": nn.Conv2d(2, 3, 3, padding=1, padding_mode="circular"),
-    "reflected": chain_of(nn.Conv2d(2, 3, 3, padding=2, padding_mode="reflect"), nn.SiLU()),
+    "reflected": nn.Sequential(nn.Conv2d(2, 3, 3, padding=2, padding_mode="reflect"), nn.SiLU()),
     "rounded up": nn.MaxPool2d((2, 3), (3, 2), (1, 0), ceil_mode=True),
     "adaptive": nn.AdaptiveMaxPool2d((3, 4)),
-    "bilinear": chain_of(CONV, nn.Upsample(scale_factor=(1, 2), mode="bilinear")),
-    "softmax of channels": chain_of(CONV, nn.Softmax2d()),
-    "pixel shuffle": chain_of(CONV, nn.PixelUnshuffle(1), nn.ReLU(inplace=True), nn.Hardtanh()),
+    "bilinear": nn.Sequential(CONV, nn.Upsample(scale_factor=(1, 2), mode="bilinear")),
+    "softmax of channels": nn.Sequential(CONV, nn.Softmax2d()),
+    "pixel shuffle": nn.Sequential(
+        CONV, nn.PixelUnshuffle(1), nn.ReLU(inplace=True), nn.Hardtanh()
+    ),
     "opposite": Opposite(),
-    "gated": chain_of(CONV, Gated()),
+    "gated": nn.Sequential(CONV, Gated()),
     "both signs": BothSigns(),
     "pooled with indices": Unzipped(),
     "by keyword": Named(),
-    "modulated": chain_of(CONV, Modulated()),
+    "modulated": nn.Sequential(CONV, Modulated()),
     "grouped": nn.Conv2d(2, 4, (2, 3), groups=2),
 }
 
@@ -390,7 +393,7 @@ def test_activations_written_out_do_not_overflow():
 
 
 def test_softmax_over_channels_is_no_attention():
-    model = chain_of(CONV, nn.Softmax2d())
+    model = nn.Sequential(CONV, nn.Softmax2d())
     assert footprint(model, (2, 6, 7), (2, 3), attention=False).mask.sum() == 9
 
 
@@ -535,12 +538,11 @@ def test_the_effective_field_averages_over_inputs():
     assert seen.map[2, 3] == pytest.approx(2 * np.sqrt((1 + 4 + 16) / 3))
     assert np.count_nonzero(seen.map) == 1
     assert seen.width == (0.0, 0.0)
-    again = [effective(nn.Conv2d(1, 3, 3), (1, 5, 6), (1, 1), seed=3) for _ in range(1)]
-    assert again[0].map.shape == (5, 6)
+    assert effective(nn.Conv2d(1, 3, 3), (1, 5, 6), (1, 1), seed=3).map.shape == (5, 6)
 
 
 def test_same_seed_same_map():
-    model = chain_of(nn.Conv2d(1, 3, 3), nn.Tanh(), nn.Conv2d(3, 2, 3))
+    model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Tanh(), nn.Conv2d(3, 2, 3))
     first, second, other = (effective(model, (1, 7, 8), (1, 1), seed=s).map for s in (1, 1, 2))
     assert np.array_equal(first, second)
     assert not np.allclose(first, other)
@@ -565,7 +567,7 @@ SMALL = nn.Conv2d(1, 1, 3)
         (lambda: footprint(SMALL, (1, 0, 6), (0, 0)), "input_size: "),
         (lambda: footprint(SMALL, (5,), ()), "input_size: "),
         (
-            lambda: footprint(chain_of(nn.Flatten(), nn.Linear(30, 2)), (1, 5, 6), (0, 0)),
+            lambda: footprint(nn.Sequential(nn.Flatten(), nn.Linear(30, 2)), (1, 5, 6), (0, 0)),
             r"model: expected an output .* 2 spatial axes.*came \(1, 2\)",
         ),
         (lambda: footprint(nn.LSTM(6, 2), (5, 6), (0,)), "model: expected an output .*came tuple"),

@@ -15,13 +15,13 @@ def _rows(values, like):
     return values.to(like.dtype).reshape(-1, *[1] * (like.ndim - 1))
 
 
-def _before(alpha_bar):
+def one_earlier(alpha_bar):
     """alpha-bar one step earlier; 1 before the first."""
     return torch.cat([torch.ones_like(alpha_bar[:1]), alpha_bar[:-1]])
 
 
 def _alpha(alpha_bar):
-    return alpha_bar / _before(alpha_bar)
+    return alpha_bar / one_earlier(alpha_bar)
 
 
 def noised(factors):
@@ -134,7 +134,7 @@ def _weights(of_x0, of_xt):
     """A posterior mean with other weights, each made of alpha_bar, the one before, and alpha."""
 
     def mean(x0, xt, t, alpha_bar):
-        tables = alpha_bar[t], _before(alpha_bar)[t], _alpha(alpha_bar)[t]
+        tables = alpha_bar[t], one_earlier(alpha_bar)[t], _alpha(alpha_bar)[t]
         return _rows(of_x0(*tables), xt) * x0 + _rows(of_xt(*tables), xt) * xt
 
     return mean
@@ -153,7 +153,7 @@ _mean = _weights(_of_x0, _of_xt)
 
 def _variance_of(table):
     def variance(x0, xt, t, alpha_bar):
-        return _rows(table(alpha_bar[t], _before(alpha_bar)[t], _alpha(alpha_bar)[t]), xt)
+        return _rows(table(alpha_bar[t], one_earlier(alpha_bar)[t], _alpha(alpha_bar)[t]), xt)
 
     return variance
 
@@ -243,8 +243,8 @@ def posterior(candidate, draw):
     means = {f"the mean: {cause}": _weights(*pair) for cause, pair in weights.items()}
     means["the mean: sqrt(1 - beta_bar) in place of sqrt(alpha), as in 004, line 1198"] = (
         lambda x0, xt, t, bar: (
-            _rows(_of_x0(bar, _before(bar), _alpha(bar))[t], xt) * x0
-            + _rows(((1 - (1 - _alpha(bar)).cumprod(0)).sqrt() * (1 - _before(bar)))[t], xt)
+            _rows(_of_x0(bar, one_earlier(bar), _alpha(bar))[t], xt) * x0
+            + _rows(((1 - (1 - _alpha(bar)).cumprod(0)).sqrt() * (1 - one_earlier(bar)))[t], xt)
             / _rows((1 - bar)[t], xt)
             * xt
         )
@@ -302,12 +302,12 @@ def posterior(candidate, draw):
 
 
 def _tilde_at(i, alpha_bar):
-    return _tilde(alpha_bar, _before(alpha_bar), _alpha(alpha_bar))[i]
+    return _tilde(alpha_bar, one_earlier(alpha_bar), _alpha(alpha_bar))[i]
 
 
 def _tilde_by_precision(i, alpha_bar):
     """The same, by Bayes: the precisions add; no noise is left before the first step."""
-    alpha, before = _alpha(alpha_bar)[i], _before(alpha_bar)[i]
+    alpha, before = _alpha(alpha_bar)[i], one_earlier(alpha_bar)[i]
     if i == 0:
         return 0 * alpha
     return 1 / (alpha / (1 - alpha) + 1 / (1 - before))
@@ -321,7 +321,7 @@ def _referee_variance(formula):
         alpha_bar = (0.55 + 0.4 * unit).cumprod(0)
         for i in range(steps):
             # Given x_0: Var x_{t-1} - Cov(x_{t-1}, x_t)^2 / Var x_t.
-            before, alpha = _before(alpha_bar)[i], _alpha(alpha_bar)[i]
+            before, alpha = one_earlier(alpha_bar)[i], _alpha(alpha_bar)[i]
             want = (1 - before) - alpha * (1 - before) ** 2 / (1 - alpha_bar[i])
             if not torch.allclose(formula(i, alpha_bar), want, atol=1e-10):
                 return False
@@ -341,7 +341,7 @@ def referee_variance(candidate, draw):
     )
 
     def table(of):
-        return lambda i, bar: of(bar, _before(bar), _alpha(bar))[i]
+        return lambda i, bar: of(bar, one_earlier(bar), _alpha(bar))[i]
 
     printed = table(lambda bar, before, alpha: 1 - before)
 
@@ -377,11 +377,11 @@ def referee_variance(candidate, draw):
         "an error in the second half only": (only(lambda i, T: i >= T / 2), every),
         "an error at the step in the middle only": (only(lambda i, T: i == T // 2), every),
         "alpha of the step before": (
-            lambda i, bar: _tilde(bar[i], _before(bar)[i], _alpha(bar)[max(i - 1, 0)]),
+            lambda i, bar: _tilde(bar[i], one_earlier(bar)[i], _alpha(bar)[max(i - 1, 0)]),
             "try a table in which alpha is not the same at every step",
         ),
         "the right mean over the table at every step": (
-            lambda i, bar: _tilde(bar, _before(bar), _alpha(bar)).mean(),
+            lambda i, bar: _tilde(bar, one_earlier(bar), _alpha(bar)).mean(),
             "compare each step with its own value",
         ),
         "0.5 % too large a result": (

@@ -4,6 +4,7 @@ from functools import partial
 
 import torch
 
+from course.teach.checks.forward_diffusion import one_earlier
 from course.teach.exercise import agrees, exercise, judges
 
 
@@ -12,19 +13,14 @@ def _table(draw):
     return draw.uniform(0.8, 0.97, draw.integer(12, 15)).cumprod(0)
 
 
-def _shift(table):
-    """The entry before each; 1 before the first."""
-    return torch.cat([torch.ones(1, dtype=table.dtype), table[:-1]])
-
-
 def _respaced_betas(alpha_bar, kept):
     """Nichol & Dhariwal 2021, section 4: 1 - alpha_bar[S_t] / alpha_bar[S_{t-1}]."""
     bar = alpha_bar[kept]
-    return 1 - bar / _shift(bar)
+    return 1 - bar / one_earlier(bar)
 
 
 def _betas(alpha_bar):
-    return 1 - alpha_bar / _shift(alpha_bar)
+    return 1 - alpha_bar / one_earlier(alpha_bar)
 
 
 def _next_kept(alpha_bar, kept):
@@ -81,10 +77,10 @@ def respaced_betas(candidate, draw):
             lambda bar, kept: 1 - bar[kept]
         ),
         "this is a difference of alpha_bars: divide it by the one before": (
-            lambda bar, kept: _shift(bar[kept]) - bar[kept]
+            lambda bar, kept: one_earlier(bar[kept]) - bar[kept]
         ),
         "this is -log(1 - beta): nearly beta for short steps only": (
-            lambda bar, kept: -(bar[kept] / _shift(bar[kept])).log()
+            lambda bar, kept: -(bar[kept] / one_earlier(bar[kept])).log()
         ),
         "this is alpha: beta is 1 - alpha": lambda bar, kept: 1 - _respaced_betas(bar, kept),
         f"{first}; this divides by the last one": _first_is(
