@@ -113,6 +113,74 @@ def grade(
 
 
 @app.command()
+def graph(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            help="A configuration of the course, or package.module:callable of your own.",
+            show_default="list the configurations",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="File to write: .html (zoom and search), .svg, .dot, .json, .png or .pdf.",
+            show_default="MODEL.html",
+        ),
+    ] = None,
+    depth: Annotated[int, typer.Option(min=1, help="How deep modules are opened.")] = 1,
+    focus: Annotated[
+        str | None, typer.Option(help="Only this module, such as up_blocks.1.resnets.0.")
+    ] = None,
+    direction: Annotated[str, typer.Option(help="TB, LR, BT or RL.")] = "TB",
+    fold: Annotated[bool, typer.Option(help="Draw equal modules in a row once.")] = True,
+    shapes: Annotated[
+        list[str] | None,
+        typer.Option("--input", help="Shape of an input, such as 1x3x64x64 or 1:int64; repeat it."),
+    ] = None,
+    device: Annotated[
+        str, typer.Option(help="meta, or cpu for a model that looks at its numbers.")
+    ] = "meta",
+    table: Annotated[
+        bool, typer.Option("--table", help="Print the blocks as a list instead.")
+    ] = False,
+) -> None:
+    """Draw the computation graph of a model, of any size: its weights are never made."""
+    from course.models.configs import CONFIGURATIONS
+
+    if model is None:
+        width = max(map(len, CONFIGURATIONS))
+        for name, configuration in CONFIGURATIONS.items():
+            typer.echo(f"{name:{width}}  {configuration.about}")
+        raise typer.Exit
+    from course.lab.describe import describe
+    from course.lab.graph import draw
+    from course.lab.named import model_and_inputs
+
+    try:
+        network, inputs = model_and_inputs(model, shapes or (), device)
+        if table:
+            typer.echo(describe(network, inputs, max(depth, 2), device))
+            raise typer.Exit
+        drawn = draw(
+            network,
+            inputs,
+            depth=depth,
+            fold=fold,
+            direction=direction,
+            focus=focus,
+            device=device,
+        )
+        written = drawn.save(output or Path(f"{model.rpartition(':')[2]}.html"))
+    except (ValueError, OSError) as error:
+        typer.echo(f"course: {error}", err=True)
+        raise typer.Exit(2) from None
+    typer.echo(f"{drawn}: {written}")
+
+
+@app.command()
 def train(
     recipe: Annotated[str, typer.Argument(help="Which: digits-classifier or digits-ddpm.")],
     folder: Annotated[
@@ -138,6 +206,33 @@ def train(
     try:
         code = run.main(recipe, folder or Path("runs") / recipe, resume, max_seconds)
     except (CheckpointError, DataError, FloatingPointError) as error:
+        typer.echo(f"course: {error}", err=True)
+        code = 2
+    raise typer.Exit(code)
+
+
+@app.command()
+def bench(
+    what: Annotated[str, typer.Argument(help="Which: unet.")],
+    rounds: Annotated[int, typer.Option(min=1, help="How often each is timed.")] = 20,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Of PyTorch.", show_default="as PyTorch has it")
+    ] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="Write every number there, too.", dir_okay=False)
+    ] = None,
+) -> None:
+    """Time our networks against the library that one would use instead."""
+    from course import bench as benches
+
+    if what not in benches.BENCHES:
+        typer.echo(
+            f"course: there is no bench {what!r}; there are {', '.join(benches.BENCHES)}", err=True
+        )
+        raise typer.Exit(2)
+    try:
+        code = benches.main(what, rounds, threads, json)
+    except benches.BenchError as error:
         typer.echo(f"course: {error}", err=True)
         code = 2
     raise typer.Exit(code)

@@ -31,6 +31,24 @@ def loss_weight(schedule: Schedule, variance: str = "beta") -> Float[Tensor, " T
     return schedule.beta**2 / (2 * sigma2 * schedule.alpha * (1 - schedule.alpha_bar))
 
 
+def min_snr_weight(schedule: Schedule, gamma: float | int = 5.0) -> Float[Tensor, " T"]:
+    """What to multiply |noise - eps_pred|^2 with so that nearly clean pictures count less, float64.
+
+    min(SNR, gamma) / SNR, divided by its mean over t: L_simple spends most of its weight where
+    little noise is left and fine detail is decided; this caps it.
+
+    Raises:
+        ValueError: `gamma` is not above 0.
+
+    Source: Hang et al. 2023, "Efficient diffusion training via min-SNR weighting strategy",
+    section 3.4, where the weight of a prediction of x_0 is min(SNR, gamma).
+    """
+    if not gamma > 0:
+        raise ValueError(f"gamma: expected a number above 0, came {gamma}")
+    weight = schedule.snr.clamp(max=gamma) / schedule.snr
+    return weight / weight.mean()
+
+
 def model_variance(schedule: Schedule, variance: str = "beta") -> Float[Tensor, " T"]:
     """sigma_t^2 of p(x_{t-1} | x_t), float64: beta_t or beta-tilde_t.
 

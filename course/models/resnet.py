@@ -7,6 +7,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+TIME_EMBEDDING_NORMS = ("default", "scale_shift")
+
 
 def timestep_embedding(
     t: Int64[Tensor, " B"], dim: int, max_period: float | int = 10_000
@@ -48,7 +50,7 @@ class TimestepEmbedding(nn.Module):
 
 
 class ResnetBlock2D(nn.Module):
-    """Two normalised convolutions and a shortcut; the time enters between them, added per channel.
+    """Two normalised convolutions and a shortcut; between them each channel is told the time.
 
     Args:
         in_channels: channels of the input; if other than `out_channels`, the shortcut is a 1x1
@@ -56,10 +58,17 @@ class ResnetBlock2D(nn.Module):
         out_channels: channels of the output.
         temb_channels: width of the time embedding.
         groups: of both group normalisations; divides both numbers of channels. With one channel per
-            group the second normalisation would remove the time again.
+            group the second normalisation removes a time that is added.
         eps: of both group normalisations.
+        time_embedding_norm: "default" adds the projected time before the second normalisation,
+            "scale_shift" scales by one plus it and shifts after.
+        zero_init: start with the second convolution at 0: the block begins as its shortcut.
 
-    Source: lecture 000, equations 4-9, where the time scales and shifts; Stable Diffusion 1.5 adds.
+    Raises:
+        ValueError: `time_embedding_norm` is neither.
+
+    Source: lecture 000, equations 4-9, where the time scales and shifts; Dhariwal & Nichol 2021,
+    section 3.1, "adaptive group normalization"; Stable Diffusion 1.5 adds.
     """
 
     def __init__(
@@ -69,13 +78,23 @@ class ResnetBlock2D(nn.Module):
         temb_channels: int,
         groups: int = 32,
         eps: float = 1e-5,
+        time_embedding_norm: str = "default",
+        zero_init: bool = False,
     ):
         super().__init__()
+        if time_embedding_norm not in TIME_EMBEDDING_NORMS:
+            raise ValueError(
+                f"time_embedding_norm: expected one of {TIME_EMBEDDING_NORMS}, "
+                f"came {time_embedding_norm!r}"
+            )
+        self.scale_shift = time_embedding_norm == "scale_shift"
         self.norm1 = nn.GroupNorm(groups, in_channels, eps)
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
-        self.time_emb_proj = nn.Linear(temb_channels, out_channels)
+        self.time_emb_proj = nn.Linear(temb_channels, out_channels * (1 + self.scale_shift))
         self.norm2 = nn.GroupNorm(groups, out_channels, eps)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        if zero_init:
+            zero_(self.conv2)
         self.conv_shortcut = None
         if in_channels != out_channels:
             self.conv_shortcut = nn.Conv2d(in_channels, out_channels, 1)
@@ -84,19 +103,37 @@ class ResnetBlock2D(nn.Module):
         self, x: Float[Tensor, "B C H W"], temb: Float[Tensor, "B D"]
     ) -> Float[Tensor, "B O H W"]:
         h = self.conv1(F.silu(self.norm1(x)))
-        h = h + self.time_emb_proj(F.silu(temb))[:, :, None, None]
-        h = self.conv2(F.silu(self.norm2(h)))
+        time = self.time_emb_proj(F.silu(temb))[:, :, None, None]
+        if self.scale_shift:
+            scale, shift = time.chunk(2, dim=1)
+            h = self.norm2(h) * (1 + scale) + shift
+        else:
+            h = self.norm2(h + time)
+        h = self.conv2(F.silu(h))
         return h + (x if self.conv_shortcut is None else self.conv_shortcut(x))
 
 
 class Downsample2D(nn.Module):
-    """Halve height and width, rounding up: a 3x3 convolution of stride 2."""
+    """Halve height and width: a 3x3 convolution of stride 2.
 
-    def __init__(self, channels: int):
+    Args:
+        channels: of input and output.
+        padding: 1 pads every side, and an odd size is rounded up, as in the U-Net; 0 pads below and
+            right only, and it is rounded down, as in the encoder of Stable Diffusion's VAE.
+
+    Raises:
+        ValueError: `padding` is neither.
+    """
+
+    def __init__(self, channels: int, padding: int = 1):
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+        if padding not in (0, 1):
+            raise ValueError(f"padding: expected 0 or 1, came {padding}")
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=padding)
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C h w"]:
+        if self.conv.padding == (0, 0):
+            x = F.pad(x, (0, 1, 0, 1))
         return self.conv(x)
 
 
@@ -108,7 +145,15 @@ class Upsample2D(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(
-        self, x: Float[Tensor, "B C h w"], size: tuple[int, int]
+        self, x: Float[Tensor, "B C h w"], size: tuple[int, int] | None = None
     ) -> Float[Tensor, "B C H W"]:
-        """Enlarge to `size` (height, width): twice the input's, or one less where that was odd."""
+        """Enlarge to `size` (height, width), or to twice the size where it is None."""
+        if size is None:
+            size = (2 * x.shape[2], 2 * x.shape[3])
         return self.conv(F.interpolate(x, size=size, mode="nearest"))
+
+
+def zero_(module: nn.Conv2d | nn.Linear) -> None:
+    """Set weight and bias to 0, in place."""
+    nn.init.zeros_(module.weight)
+    nn.init.zeros_(module.bias)

@@ -9,11 +9,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from course.models.resnet import (
+    TIME_EMBEDDING_NORMS,
     Downsample2D,
     ResnetBlock2D,
     TimestepEmbedding,
     Upsample2D,
     timestep_embedding,
+    zero_,
 )
 
 
@@ -29,9 +31,16 @@ class UNetConfig:
         layers_per_block: residual blocks per level on the way down; one more on the way up.
         norm_num_groups: groups of every normalisation; divides every number of channels.
         norm_eps: added to every variance before its root.
+        resnet_time_scale_shift: how the time enters a residual block: "default" adds it,
+            "scale_shift" scales and shifts after the normalisation.
+        num_class_embeds: rows of the table of classes, the last of which stands for no class; None
+            for an unconditional network.
+        zero_init: start with the last convolution of every residual block and of the whole at 0.
+            (Not a field of diffusers; it decides the first weights only.)
 
     Raises:
-        ValueError: a size is below 1, or the groups do not divide the channels.
+        ValueError: a size is below 1, the groups do not divide the channels, or there is no such
+            way for the time to enter.
     """
 
     in_channels: int = 4
@@ -40,6 +49,9 @@ class UNetConfig:
     layers_per_block: int = 2
     norm_num_groups: int = 32
     norm_eps: float = 1e-5
+    resnet_time_scale_shift: str = "default"
+    num_class_embeds: int | None = None
+    zero_init: bool = False
 
     def __post_init__(self) -> None:
         # A list is what JSON gives.
@@ -49,6 +61,16 @@ class UNetConfig:
         for name in ("in_channels", "out_channels", "layers_per_block", "norm_num_groups"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, came {getattr(self, name)}")
+        if self.num_class_embeds is not None and self.num_class_embeds < 2:
+            raise ValueError(
+                "num_class_embeds: expected at least one class and the row for none, "
+                f"came {self.num_class_embeds}"
+            )
+        if self.resnet_time_scale_shift not in TIME_EMBEDDING_NORMS:
+            raise ValueError(
+                f"resnet_time_scale_shift: expected one of {TIME_EMBEDDING_NORMS}, "
+                f"came {self.resnet_time_scale_shift!r}"
+            )
         for channels in self.block_out_channels:
             if channels < 1 or channels % self.norm_num_groups or channels % 2:
                 raise ValueError(
@@ -143,6 +165,9 @@ class UNet2DConditionModel(nn.Module):
         channels = config.block_out_channels
         temb_channels = 4 * channels[0]
         self.time_embedding = TimestepEmbedding(channels[0], temb_channels)
+        self.class_embedding = None
+        if config.num_class_embeds is not None:
+            self.class_embedding = nn.Embedding(config.num_class_embeds, temb_channels)
         self.conv_in = nn.Conv2d(config.in_channels, channels[0], 3, padding=1)
 
         self.down_blocks = nn.ModuleList()
@@ -166,35 +191,37 @@ class UNet2DConditionModel(nn.Module):
 
         self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, current, config.norm_eps)
         self.conv_out = nn.Conv2d(current, config.out_channels, 3, padding=1)
+        if config.zero_init:
+            zero_(self.conv_out)
 
     def forward(
         self,
         xt: Float[Tensor, "B C H W"],
         t: Int64[Tensor, " B"],
-        context: None = None,
+        context: Int64[Tensor, " B"] | None = None,
     ) -> Float[Tensor, "B O H W"]:
         """Predict the noise in `xt`.
 
         Args:
             xt: noisy pictures or latents, with `config.in_channels` channels.
             t: time step of each, 0..T-1.
-            context: nothing yet: this configuration is unconditional.
+            context: class of each, 0..num_class_embeds - 1, the last for none, which None says of
+                all; only None for an unconditional network.
 
         Raises:
-            ValueError: shapes or dtypes are not as above, or there is a context.
+            ValueError: shapes, dtypes or classes are not as above.
         """
-        if context is not None:
-            raise ValueError("context: expected None, for this U-Net is unconditional")
         if xt.ndim != 4 or xt.shape[1] != self.config.in_channels:
             raise ValueError(
                 f"xt: expected shape (B, {self.config.in_channels}, H, W), came {tuple(xt.shape)}"
             )
-        if t.dtype != torch.int64 or t.shape != xt.shape[:1]:
-            raise ValueError(
-                f"t: expected int64 of shape ({len(xt)},), came {t.dtype} {tuple(t.shape)}"
-            )
+        _check_per_sample("t", t, len(xt))
         waves = timestep_embedding(t, self.config.block_out_channels[0])
         temb = self.time_embedding(waves.to(xt.dtype))
+        if self.class_embedding is not None:
+            temb = temb + self._embed_class(context, t)
+        elif context is not None:
+            raise ValueError("context: expected None, for this U-Net is unconditional")
 
         x = self.conv_in(xt)
         skips = [x]
@@ -206,11 +233,41 @@ class UNet2DConditionModel(nn.Module):
             x = block(x, skips, temb)
         return self.conv_out(F.silu(self.conv_norm_out(x)))
 
+    def _embed_class(
+        self, context: Int64[Tensor, " B"] | None, t: Int64[Tensor, " B"]
+    ) -> Float[Tensor, "B D"]:
+        null = self.class_embedding.num_embeddings - 1
+        if context is None:
+            context = torch.full_like(t, null)
+        _check_per_sample("context", context, len(t))
+        try:
+            return self.class_embedding(context)
+        except IndexError:
+            came = context.tolist()
+            raise ValueError(f"context: expected classes 0..{null}, came {came}") from None
+
+
+def _check_per_sample(name: str, value: Tensor, batch: int) -> None:
+    if not isinstance(value, Tensor):
+        raise ValueError(f"{name}: expected int64 of shape ({batch},), came {value!r}")
+    if value.dtype != torch.int64 or value.shape != (batch,):
+        raise ValueError(
+            f"{name}: expected int64 of shape ({batch},), came {value.dtype} {tuple(value.shape)}"
+        )
+
 
 def _resnets(
     widths_in: Sequence[int], widths_out: Sequence[int], temb_channels: int, config: UNetConfig
 ) -> nn.ModuleList:
     return nn.ModuleList(
-        ResnetBlock2D(a, b, temb_channels, config.norm_num_groups, config.norm_eps)
+        ResnetBlock2D(
+            a,
+            b,
+            temb_channels,
+            config.norm_num_groups,
+            config.norm_eps,
+            config.resnet_time_scale_shift,
+            config.zero_init,
+        )
         for a, b in zip(widths_in, widths_out, strict=True)
     )

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 import course
 from course.data.mnist import digits, mnist
+from course.diffusion.bound import min_snr_weight
 from course.diffusion.sampling import ddim
 from course.files import replace_file
 from course.metrics import frechet, inception, judge, neighbours
@@ -153,7 +154,8 @@ def measure_ddpm(model: nn.Module) -> dict[str, Any]:
 
 
 def _noise(images: Tensor, labels: Tensor) -> Objective:
-    return recipes.noise_objective(images, recipes.ddpm_schedule())
+    noise_schedule = recipes.ddpm_schedule()
+    return recipes.noise_objective(images, noise_schedule, min_snr_weight(noise_schedule))
 
 
 TASKS = {

@@ -1,18 +1,18 @@
-"""The U-Net is diffusers', name by name and number by number."""
+"""The U-Net by what it promises; that it is diffusers' is in parity/test_unet_diffusers.py."""
 
-import diffusers
+from dataclasses import replace
+
 import pytest
 import torch
-from diffusers.models.embeddings import get_timestep_embedding
+from torch import nn
 
-from course.models.resnet import ResnetBlock2D, timestep_embedding
+from course.models.resnet import Downsample2D, ResnetBlock2D, timestep_embedding
 from course.models.unet import UNet2DConditionModel, UNetConfig
+from course.training import recipes
 
-CONFIGS = {
-    "two levels": UNetConfig(3, 5, (8, 24), layers_per_block=2, norm_num_groups=4),
-    "three levels, one layer": UNetConfig(1, 1, (16, 32, 8), layers_per_block=1, norm_num_groups=8),
-    "one level": UNetConfig(2, 4, (12,), layers_per_block=3, norm_num_groups=3, norm_eps=1e-3),
-}
+CONFIG = UNetConfig(2, 5, (8, 24), layers_per_block=2, norm_num_groups=4)
+CLASSES = replace(CONFIG, num_class_embeds=4)
+SCALE_SHIFT = replace(CONFIG, resnet_time_scale_shift="scale_shift")
 
 
 def ours(config, seed=0):
@@ -20,66 +20,16 @@ def ours(config, seed=0):
     return UNet2DConditionModel(config).double().eval()
 
 
-def theirs(config):
-    levels = len(config.block_out_channels)
-    return diffusers.UNet2DModel(
-        in_channels=config.in_channels,
-        out_channels=config.out_channels,
-        block_out_channels=config.block_out_channels,
-        layers_per_block=config.layers_per_block,
-        norm_num_groups=config.norm_num_groups,
-        norm_eps=config.norm_eps,
-        down_block_types=("DownBlock2D",) * levels,
-        up_block_types=("UpBlock2D",) * levels,
-        add_attention=False,
-        freq_shift=0,
-        flip_sin_to_cos=True,
-    ).double()
+def draws(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def without_gradient(model):
+    return [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
 
 
 def inputs(config, height=12, width=20):
-    generator = torch.Generator().manual_seed(1)
-    shape = (3, config.in_channels, height, width)
-    x = torch.randn(shape, generator=generator, dtype=torch.float64)
-    return x, torch.tensor([0, 999, 7])
-
-
-@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
-def test_it_equals_diffusers_with_the_same_weights(config):
-    model, other = ours(config), theirs(config)
-    other.load_state_dict(model.state_dict())  # strictly
-    x, t = inputs(config)
-    torch.testing.assert_close(model(x, t), other(x, t).sample, rtol=0, atol=1e-10)
-
-
-@pytest.mark.parametrize("size", [(13, 22), (7, 5), (1, 3), (9, 16)])
-def test_sizes_that_do_not_divide_equal_diffusers(size):
-    """Only the conditional U-Net of diffusers takes them; its mid block has one residual block
-    more or less than ours, so ours is made to skip one: with a last convolution of 0 it is the
-    identity."""
-    config = CONFIGS["three levels, one layer"]
-    model = ours(config)
-    other = diffusers.UNet2DConditionModel(
-        in_channels=1,
-        out_channels=1,
-        block_out_channels=config.block_out_channels,
-        layers_per_block=1,
-        norm_num_groups=config.norm_num_groups,
-        down_block_types=("DownBlock2D",) * 3,
-        up_block_types=("UpBlock2D",) * 3,
-        mid_block_type="UNetMidBlock2D",
-        cross_attention_dim=4,
-    ).double()
-    torch.nn.init.zeros_(model.mid_block.resnets[1].conv2.weight)
-    torch.nn.init.zeros_(model.mid_block.resnets[1].conv2.bias)
-    state = model.state_dict()
-    shared = {name: state[name] for name in other.state_dict() if name in state}
-    assert not [name for name in state if name not in shared and "mid_block.resnets.1" not in name]
-    other.load_state_dict(shared)
-    x, t = inputs(config, *size)
-    want = other(x, t, encoder_hidden_states=torch.zeros(3, 1, 4).double()).sample
-    assert want.shape == x.shape
-    torch.testing.assert_close(model(x, t), want, rtol=0, atol=1e-10)
+    return draws(3, config.in_channels, height, width), torch.tensor([0, 999, 7])
 
 
 def test_names_are_those_of_stable_diffusion():
@@ -119,58 +69,186 @@ def test_at_full_size_it_has_stable_diffusions_residual_blocks():
     assert count(model.conv_out) == 11_524
 
 
-@pytest.mark.parametrize("dim", [2, 16, 320])
-def test_the_waves_are_those_of_diffusers(dim):
-    t = torch.tensor([0, 1, 17, 500, 999])
-    want = get_timestep_embedding(t, dim, flip_sin_to_cos=True, downscale_freq_shift=0)
-    assert torch.equal(timestep_embedding(t, dim), want)
-    by_hand = torch.cos(torch.tensor(17.0) * 10_000 ** -(torch.arange(dim // 2) / (dim // 2)))
-    torch.testing.assert_close(
-        timestep_embedding(t, dim)[2, : dim // 2], by_hand, atol=1e-4, rtol=0
-    )
+def test_the_waves_are_cosines_then_sines_of_falling_frequencies():
+    t, k = torch.tensor([0, 1, 17, 999]), torch.arange(8)
+    angle = t[:, None].double() * 10_000 ** (-k.double() / 8)
+    want = torch.cat([angle.cos(), angle.sin()], dim=1).float()
+    # Angles of a thousand, in float32.
+    torch.testing.assert_close(timestep_embedding(t, 16), want, atol=1e-4, rtol=0)
 
 
-def test_every_parameter_gets_a_gradient():
-    config = CONFIGS["two levels"]
+@pytest.mark.parametrize("config", [CONFIG, SCALE_SHIFT, CLASSES])
+def test_every_parameter_gets_a_gradient(config):
     model = ours(config)
     model(*inputs(config)).square().sum().backward()
-    assert [name for name, p in model.named_parameters() if not p.grad.any()] == []
+    assert without_gradient(model) == []
 
 
-def test_the_time_matters_unless_every_channel_is_a_group():
-    """lecture_vs_code B4: what is added to a whole channel, its own normalisation removes."""
-    x = torch.randn(2, 8, 5, 6, dtype=torch.float64)
-    temb = torch.randn(2, 2, 7, dtype=torch.float64)
-    for groups, matters in ((4, True), (8, False)):
+def test_the_time_is_lost_where_it_is_added_and_every_channel_is_a_group():
+    """lecture_vs_code B4: what is added to a whole channel, its own normalisation removes; what
+    scales and shifts after it is kept."""
+    x = draws(2, 8, 5, 6)
+    temb = draws(2, 2, 7, seed=1)
+    for norm, groups, matters in (
+        ("default", 4, True),
+        ("default", 8, False),
+        ("scale_shift", 4, True),
+        ("scale_shift", 8, True),
+    ):
         torch.manual_seed(0)
-        block = ResnetBlock2D(8, 8, 7, groups).double()
+        block = ResnetBlock2D(8, 8, 7, groups, time_embedding_norm=norm).double()
         gap = (block(x, temb[0]) - block(x, temb[1])).abs().max().item()
         # Not exactly removed: eps is added to the variance.
         assert (gap > 1e-2) == matters
         assert matters or gap < 1e-10
 
 
+@pytest.mark.parametrize("norm", ["default", "scale_shift"])
+def test_a_time_that_is_projected_to_0_leaves_the_norm_as_it_is(norm):
+    torch.manual_seed(0)
+    block = ResnetBlock2D(8, 8, 7, 4, time_embedding_norm=norm).double()
+    x, temb = draws(3, 8, 5, 6), draws(3, 7, seed=1)
+    with_time = block(x, temb)
+    nn.init.zeros_(block.time_emb_proj.weight)
+    nn.init.zeros_(block.time_emb_proj.bias)
+    act = nn.functional.silu
+    want = x + block.conv2(act(block.norm2(block.conv1(act(block.norm1(x))))))
+    torch.testing.assert_close(block(x, temb), want, rtol=0, atol=1e-12)
+    assert (with_time - want).abs().max() > 1e-2
+
+
+def test_one_plus_the_first_half_scales_and_the_second_shifts():
+    torch.manual_seed(0)
+    block = ResnetBlock2D(4, 4, 7, 2, time_embedding_norm="scale_shift").double()
+    nn.init.zeros_(block.time_emb_proj.weight)
+    block.time_emb_proj.bias.data = torch.tensor([1.0, -1, 0.5, 0, 0, 3, 0, -2]).double()
+    seen = []
+    block.conv2.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    x = draws(3, 4, 5, 6)
+    block(x, draws(3, 7))
+    normed = block.norm2(block.conv1(nn.functional.silu(block.norm1(x))))
+    scale = torch.tensor([2.0, 0, 1.5, 1])[:, None, None]
+    shift = torch.tensor([0.0, 3, 0, -2])[:, None, None]
+    want = nn.functional.silu(normed * scale + shift)
+    torch.testing.assert_close(seen[0], want, rtol=0, atol=1e-12)
+
+
+def test_no_class_is_the_last_row_and_each_class_changes_the_output():
+    model, (x, t) = ours(CLASSES), inputs(CLASSES)
+    outputs = [model(x, t, torch.full((3,), row)) for row in range(4)]
+    assert torch.equal(model(x, t), outputs[3])
+    for i, a in enumerate(outputs):
+        for b in outputs[:i]:
+            assert all((a - b).abs().amax((1, 2, 3)) > 1e-3)
+    mixed = model(x, t, torch.tensor([2, 0, 3]))
+    for i, row in enumerate((2, 0, 3)):
+        torch.testing.assert_close(mixed[i], outputs[row][i], rtol=0, atol=1e-12)
+
+
+def test_a_class_of_zeros_is_the_unconditional_network():
+    model, (x, t) = ours(CLASSES), inputs(CLASSES)
+    nn.init.zeros_(model.class_embedding.weight)
+    state = model.state_dict()
+    del state["class_embedding.weight"]
+    plain = ours(CONFIG, seed=1)
+    plain.load_state_dict(state)
+    torch.testing.assert_close(
+        model(x, t, torch.tensor([0, 1, 2])), plain(x, t), rtol=0, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("config", [CONFIG, SCALE_SHIFT, CLASSES])
+def test_with_zero_init_it_starts_at_0_and_each_block_as_its_shortcut(config):
+    model, args = ours(replace(config, zero_init=True)), inputs(config)
+    seen = []
+    blocks = [m for m in model.modules() if isinstance(m, ResnetBlock2D)]
+    for block in blocks:
+        block.register_forward_hook(lambda b, args, out: seen.append((b, args[0], out)))
+    assert not model(*args).any()
+    assert len(seen) == len(blocks) == 12
+    for block, x, out in seen:
+        shortcut = block.conv_shortcut or nn.Identity()
+        assert torch.equal(out, shortcut(x))
+
+
+@pytest.mark.parametrize("config", [CONFIG, SCALE_SHIFT, CLASSES])
+def test_zero_init_only_delays_the_gradients(config):
+    """At first the last convolution alone gets one; its step lets it through to what leads there,
+    the last convolutions of the blocks, and theirs to all."""
+    model, args = ours(replace(config, zero_init=True)), inputs(config)
+    target = draws(3, 5, 12, 20, seed=2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    waiting = []
+    for _ in range(3):
+        optimizer.zero_grad()
+        (model(*args) - target).square().mean().backward()
+        waiting.append(without_gradient(model))
+        optimizer.step()
+    everything = {name for name, _ in model.named_parameters()}
+    assert everything - set(waiting[0]) == {"conv_out.weight", "conv_out.bias"}
+    assert waiting[1]
+    assert not any("conv2" in name for name in waiting[1])
+    assert waiting[2] == []
+
+
+def test_zero_init_is_for_the_first_weights_only():
+    """Other random numbers are what they were, and the names, too."""
+    zero, random = ours(replace(CONFIG, zero_init=True)), ours(CONFIG)
+    for name, p in random.state_dict().items():
+        last = name.startswith("conv_out") or "conv2" in name
+        assert torch.equal(zero.state_dict()[name], torch.zeros_like(p) if last else p)
+
+
 def test_samples_of_a_batch_do_not_see_each_other():
-    config = CONFIGS["two levels"]
-    model, (x, t) = ours(config), inputs(config)
+    model, (x, t) = ours(CONFIG), inputs(CONFIG)
     for i in range(3):
         alone = model(x[i : i + 1], t[i : i + 1])
         torch.testing.assert_close(model(x, t)[i : i + 1], alone, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("size", [(1, 1), (7, 5), (9, 16), (2, 3)])
+def test_any_height_and_width_come_back(size):
+    config = UNetConfig(2, 3, (8, 4, 12), layers_per_block=1, norm_num_groups=2)
+    assert ours(config)(*inputs(config, *size)).shape == (3, 3, *size)
+
+
+def test_the_committed_network_is_of_this_code():
+    model = recipes.load("digits-ddpm")  # strictly
+    assert isinstance(model, UNet2DConditionModel)
+    assert model.class_embedding is None
+    x, t = torch.randn(2, 1, 28, 28), torch.tensor([3, 700])
+    assert model(x, t).shape == x.shape
+
+
 def test_bad_arguments_are_named(no_typecheck):
-    model = UNet2DConditionModel(CONFIGS["two levels"])
-    x, t = torch.zeros(2, 3, 8, 8), torch.tensor([0, 1])
+    model, plain = UNet2DConditionModel(CLASSES), UNet2DConditionModel(CONFIG)
+    x, t = torch.zeros(2, 2, 8, 8), torch.tensor([0, 1])
     for call, message in (
-        (lambda: model(x[:, :2], t), r"xt: expected shape \(B, 3, H, W\), came \(2, 2, 8, 8\)"),
+        (lambda: model(x[:, :1], t), r"xt: expected shape \(B, 2, H, W\), came \(2, 1, 8, 8\)"),
         (lambda: model(x[0], t), "xt: "),
         (lambda: model(x, t.float()), r"t: .*float32"),
         (lambda: model(x, t[:1]), r"t: .*\(2,\).*\(1,\)"),
-        (lambda: model(x, t, torch.zeros(2, 3, 4)), "context: "),
+        (lambda: model(x, None), r"t: expected int64 of shape \(2,\), came None"),
+        (lambda: model(x, 7), r"t: .*came 7"),
+        (lambda: plain(x, t, t), "context: expected None"),
+        (lambda: plain(x, t, torch.zeros(2, 3, 4)), "context: expected None"),
+        (lambda: model(x, t, t[:1]), r"context: .*\(2,\).*\(1,\)"),
+        (lambda: model(x, t, t.float()), r"context: .*float32"),
+        (lambda: model(x, t, torch.tensor([0, 4])), r"context: .*0\.\.3, came \[0, 4\]"),
+        (lambda: model(x, t, torch.tensor([-1, 0])), r"context: .*0\.\.3, came \[-1, 0\]"),
         (lambda: UNetConfig(block_out_channels=(32, 40)), r"block_out_channels: .*\(32, 40\)"),
         (lambda: UNetConfig(block_out_channels=()), "block_out_channels: "),
         (lambda: UNetConfig(layers_per_block=0), "layers_per_block: "),
+        (lambda: UNetConfig(num_class_embeds=1), "num_class_embeds: .*the row for none, came 1"),
+        (lambda: UNetConfig(resnet_time_scale_shift="film"), "resnet_time_scale_shift: .*'film'"),
+        (lambda: ResnetBlock2D(8, 8, 7, 4, time_embedding_norm="x"), "time_embedding_norm: .*'x'"),
+        (lambda: Downsample2D(8, padding=2), "padding: expected 0 or 1, came 2"),
         (lambda: timestep_embedding(t, 5), "dim: .*5"),
     ):
         with pytest.raises(ValueError, match=message):
             call()
+
+
+def test_t_cannot_be_left_out():
+    with pytest.raises(TypeError, match="'t'"):
+        ours(CONFIG)(inputs(CONFIG)[0])

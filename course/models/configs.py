@@ -1,0 +1,80 @@
+"""Networks of the course by name, each with inputs that it takes: what can be drawn and measured."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from course.models.classifier import Classifier, ClassifierConfig
+from course.models.unet import UNet2DConditionModel, UNetConfig
+from course.models.unet2015 import UNet2015
+from course.models.vae import cnn_vae, mlp_vae
+
+DIGITS_UNET = UNetConfig(
+    in_channels=1,
+    out_channels=1,
+    block_out_channels=(16, 32, 64, 104),
+    layers_per_block=1,
+    norm_num_groups=8,
+    resnet_time_scale_shift="scale_shift",
+)
+DIGITS_CLASSIFIER = ClassifierConfig()
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A network by name.
+
+    Attributes:
+        about: what it is, in one line.
+        build: makes it, with random weights, on the current default device.
+        shapes: of its inputs, by name of the argument.
+    """
+
+    about: str
+    build: Callable[[], nn.Module]
+    shapes: dict[str, tuple[int, ...]]
+
+    def inputs(self) -> dict[str, Tensor]:
+        """Inputs without numbers, on the meta device; `t` is of integers."""
+        return {
+            name: torch.empty(
+                shape, dtype=torch.int64 if name == "t" else torch.float32, device="meta"
+            )
+            for name, shape in self.shapes.items()
+        }
+
+
+CONFIGURATIONS = {
+    "unet": Configuration(
+        "U-Net of the size of Stable Diffusion 1.5's, its residual blocks only",
+        lambda: UNet2DConditionModel(UNetConfig()),
+        {"xt": (1, 4, 64, 64), "t": (1,)},
+    ),
+    "digits-ddpm": Configuration(
+        "U-Net that draws digits, of notebook 23",
+        lambda: UNet2DConditionModel(DIGITS_UNET),
+        {"xt": (1, 1, 28, 28), "t": (1,)},
+    ),
+    "unet-2015": Configuration(
+        "the original U-Net, of Ronneberger et al. 2015",
+        UNet2015,
+        {"x": (1, 1, 572, 572)},
+    ),
+    "digits-classifier": Configuration(
+        "judge of drawn digits",
+        lambda: Classifier(DIGITS_CLASSIFIER),
+        {"images": (1, 1, 28, 28)},
+    ),
+    "vae-mlp": Configuration(
+        "variational autoencoder of fully connected layers",
+        lambda: mlp_vae((1, 28, 28), 2),
+        {"x": (1, 1, 28, 28), "noise": (1, 2)},
+    ),
+    "vae-cnn": Configuration(
+        "variational autoencoder of convolutions",
+        lambda: cnn_vae(2),
+        {"x": (1, 1, 28, 28), "noise": (1, 2)},
+    ),
+}
