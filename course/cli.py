@@ -130,7 +130,10 @@ def graph(
             show_default="MODEL.html",
         ),
     ] = None,
-    depth: Annotated[int, typer.Option(min=1, help="How deep modules are opened.")] = 1,
+    depth: Annotated[
+        int | None,
+        typer.Option(min=1, help="How deep modules are opened.", show_default="1, in a list 2"),
+    ] = None,
     focus: Annotated[
         str | None, typer.Option(help="Only this module, such as up_blocks.1.resnets.0.")
     ] = None,
@@ -144,7 +147,7 @@ def graph(
         str, typer.Option(help="meta, or cpu for a model that looks at its numbers.")
     ] = "meta",
     table: Annotated[
-        bool, typer.Option("--table", help="Print the blocks as a list instead.")
+        bool, typer.Option("--table", help="Print the blocks of the whole as a list instead.")
     ] = False,
 ) -> None:
     """Draw the computation graph of a model, of any size: its weights are never made."""
@@ -160,14 +163,16 @@ def graph(
     from course.lab.named import model_and_inputs
 
     try:
+        if table and (focus is not None or output is not None):
+            raise ValueError("--table: expected neither --focus nor --output beside it")
         network, inputs = model_and_inputs(model, shapes or (), device)
         if table:
-            typer.echo(describe(network, inputs, max(depth, 2), device))
+            typer.echo(describe(network, inputs, depth or 2, device))
             raise typer.Exit
         drawn = draw(
             network,
             inputs,
-            depth=depth,
+            depth=depth or 1,
             fold=fold,
             direction=direction,
             focus=focus,
@@ -223,16 +228,17 @@ def bench(
     ] = None,
 ) -> None:
     """Time our networks against the library that one would use instead."""
-    from course import bench as benches
+    from course.bench import report
+    from course.bench.measure import BenchError
 
-    if what not in benches.BENCHES:
+    if what not in report.BENCHES:
         typer.echo(
-            f"course: there is no bench {what!r}; there are {', '.join(benches.BENCHES)}", err=True
+            f"course: there is no bench {what!r}; there are {', '.join(report.BENCHES)}", err=True
         )
         raise typer.Exit(2)
     try:
-        code = benches.main(what, rounds, threads, json)
-    except benches.BenchError as error:
+        code = report.main(what, rounds, threads, json)
+    except BenchError as error:
         typer.echo(f"course: {error}", err=True)
         code = 2
     raise typer.Exit(code)

@@ -15,3 +15,20 @@ def no_typecheck():
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """A table of what the tests in parity/ measured; here, where pytest-xdist finds it."""
+    gaps = {}
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.getreports(outcome):
+            for name, value in report.user_properties:
+                if name == "parity":
+                    gaps.setdefault(value[0], []).append(value[1])
+    if not gaps:
+        return
+    terminalreporter.section("worst difference from diffusers, float64")
+    width = max(map(len, gaps))
+    for block, values in gaps.items():
+        count = f"{len(values)} comparison{'s' * (len(values) > 1)}"
+        terminalreporter.write_line(f"{block:<{width}}  {max(values):.1e} in {count}")

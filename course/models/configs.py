@@ -1,4 +1,4 @@
-"""Networks of the course by name, each with inputs that it takes: what can be drawn and measured."""
+"""Networks of the course by name, each with inputs that it takes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

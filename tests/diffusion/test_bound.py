@@ -72,6 +72,20 @@ def test_weights_of_ho():
     assert bound.loss_weight(schedule.linear(), "posterior")[0] == math.inf
 
 
+def test_min_snr_weighs_the_error_of_x0_by_the_capped_snr():
+    """|noise - eps_pred|^2 is SNR times |x0 - x0_pred|^2."""
+    s, gamma = schedule.linear(), 5.0
+    weight, t = bound.min_snr_weight(s, gamma), torch.tensor([0, 90, 200, 999])
+    noise, eps_pred, xt = draws(4, 3), draws(4, 3, seed=1), draws(4, 3, seed=2)
+    gap = process.predict_x0(xt, t, noise, s) - process.predict_x0(xt, t, eps_pred, s)
+    want = s.snr[t].clamp(max=gamma)[:, None] * gap.square()
+    got = weight[t][:, None] * (noise - eps_pred).square()
+    torch.testing.assert_close(got / got.sum(), want / want.sum(), rtol=1e-10, atol=0)
+    assert (s.snr[t] > gamma).tolist() == [True, True, False, False]
+    assert weight.mean().item() == pytest.approx(1, rel=1e-12)
+    torch.testing.assert_close(bound.min_snr_weight(s, math.inf), torch.ones(1000).double())
+
+
 @pytest.mark.parametrize("levels", [2, 5, 256])
 def test_the_decoder_is_a_distribution_over_levels(levels):
     values = torch.linspace(-1, 1, levels, dtype=torch.float64)
@@ -187,6 +201,7 @@ def test_bad_arguments_are_named(no_typecheck):
     x0, t = torch.zeros(2, 3), torch.tensor([0, 1])
     for call, message in (
         (lambda: bound.loss_weight(S, "large"), "variance: .*'large'"),
+        (lambda: bound.min_snr_weight(S, 0), "gamma: .*came 0"),
         (lambda: bound.step_term(model, x0, t, x0, S), r"t: expected 1\.\.29.*came 0"),
         (lambda: bound.step_term(model, x0, t + 29, x0, S), "t: "),
         (lambda: bound.simple_loss(model, x0, t, x0[:1], S), "noise: "),

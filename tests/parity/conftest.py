@@ -1,4 +1,4 @@
-"""One comparison for all, and a table of the worst difference that each block showed."""
+"""One comparison for all; tests/conftest.py prints the worst difference that each block showed."""
 
 import pytest
 import torch
@@ -20,19 +20,3 @@ def same(record_property):
         assert ours.std() > 1e-3
 
     return compare
-
-
-def pytest_terminal_summary(terminalreporter):
-    gaps = {}
-    for outcome in ("passed", "failed"):
-        for report in terminalreporter.getreports(outcome):
-            for name, value in report.user_properties:
-                if name == "parity":
-                    gaps.setdefault(value[0], []).append(value[1])
-    if not gaps:
-        return
-    terminalreporter.section("worst difference from diffusers, float64")
-    width = max(map(len, gaps))
-    for block, values in gaps.items():
-        count = f"{len(values)} comparison{'s' * (len(values) > 1)}"
-        terminalreporter.write_line(f"{block:<{width}}  {max(values):.1e} in {count}")

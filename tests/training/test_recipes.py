@@ -51,6 +51,26 @@ def test_the_noise_objective_is_l_simple():
     torch.testing.assert_close(loss, total)
 
 
+def test_the_objective_weighs_each_error_by_its_step():
+    x0 = torch.zeros(5, 1, 2, 3)
+    weight = torch.arange(1.0, 21.0, dtype=torch.float64)
+    seen = {}
+
+    def model(xt, t):
+        seen["t"] = t
+        return torch.zeros_like(xt)
+
+    objective = recipes.noise_objective(x0, schedule.cosine(20), weight)
+    loss = objective(model, [stream(5, 3, i) for i in range(7)])
+    total = 0.0
+    for i in range(7):
+        numbers = stream(5, 3, i)
+        numbers.integers(5), numbers.integers(20)
+        noise = torch.from_numpy(numbers.standard_normal((1, 2, 3), np.float32))
+        total += weight[seen["t"][i]].item() * noise.square().mean() / 7
+    torch.testing.assert_close(loss, total)
+
+
 def test_every_step_and_every_picture_is_drawn():
     x0 = torch.arange(5.0).reshape(5, 1, 1, 1)
     seen = []

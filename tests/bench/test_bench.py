@@ -9,8 +9,9 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
-from course import bench
-from course.bench import BenchError, Pair, Side, UNetCase
+from course.bench import measure, report, unet
+from course.bench.measure import BenchError, Pair, Side
+from course.bench.unet import UNetCase
 from course.cli import app
 from course.models.unet import UNetConfig
 from course.training import recipes
@@ -28,7 +29,7 @@ TINY = {
 
 @pytest.fixture
 def tiny(monkeypatch):
-    monkeypatch.setattr(bench, "UNET_CASES", TINY)
+    monkeypatch.setattr(unet, "UNET_CASES", TINY)
 
 
 class Clock:
@@ -54,7 +55,7 @@ class Clock:
     def measure(self, ours, theirs, rounds):
         """Rounds of these seconds, with any before (warming up) and after (memory)."""
         sides = (self.side(n, [9, 9, *t, 9]) for n, t in (("ours", ours), ("theirs", theirs)))
-        return bench.measure(Pair("a", "b", *sides), rounds, CPU, self)
+        return measure.measure(Pair("a", "b", *sides), rounds, CPU, self)
 
 
 def test_the_ratio_is_that_of_the_medians():
@@ -74,12 +75,12 @@ def test_they_take_turns_and_each_is_first_in_every_second_round():
 
 
 def test_the_interval_is_a_point_without_noise_and_covers_the_truth_with_it():
-    assert bench._bootstrap([(2.0, 3.0)] * 6) == (1.5, 1.5)
+    assert measure._bootstrap([(2.0, 3.0)] * 6) == (1.5, 1.5)
     rng = np.random.default_rng(1)
     covered, widths = 0, []
     for _ in range(40):
         noise = np.exp(0.1 * rng.standard_normal((25, 2)))
-        low, high = bench._bootstrap([(float(a), 1.3 * float(b)) for a, b in noise], draws=300)
+        low, high = measure._bootstrap([(float(a), 1.3 * float(b)) for a, b in noise], draws=300)
         covered += low <= 1.3 <= high
         widths.append(high - low)
     assert covered >= 34  # 38 of 40 on average
@@ -97,7 +98,7 @@ def test_different_results_are_refused_before_any_timing(wrong):
         raise AssertionError("timed")
 
     with pytest.raises(BenchError, match="digits, inference: ours and theirs differ by"):
-        bench.measure(pair, 3, CPU, no_clock)
+        measure.measure(pair, 3, CPU, no_clock)
     assert clock.order == ["a", "b"]
 
 
@@ -106,13 +107,13 @@ def test_results_that_differ_after_a_step_are_refused():
     same = Side(nn.Identity(), lambda: torch.ones(()))
     drifts = Side(nn.Identity(), lambda: torch.tensor(next(results)))
     with pytest.raises(BenchError, match="differ by"):
-        bench.measure(Pair("a", "b", same, drifts), 3, CPU)
+        measure.measure(Pair("a", "b", same, drifts), 3, CPU)
 
 
 def test_rounding_is_no_difference():
     clock = Clock()
     pair = Pair("a", "b", clock.side("a", [1] * 5), clock.side("b", [1] * 5, 1 + 1e-5))
-    assert bench.measure(pair, 2, CPU, clock).ratio == 1
+    assert measure.measure(pair, 2, CPU, clock).ratio == 1
 
 
 def test_saved_bytes_count_each_storage_once_and_no_weights():
@@ -125,8 +126,8 @@ def test_saved_bytes_count_each_storage_once_and_no_weights():
         z[:2].exp().sum().backward()  # keeps what exp returned, 32 bytes
         return z
 
-    assert bench._saved_bytes(Side(model, work)) == 60 + 80 + 32
-    assert bench._saved_bytes(Side(model, torch.inference_mode()(lambda: model(x)))) is None
+    assert measure._saved_bytes(Side(model, work)) == 60 + 80 + 32
+    assert measure._saved_bytes(Side(model, torch.inference_mode()(lambda: model(x)))) is None
 
 
 def test_a_train_step_is_forward_loss_backward_and_adamw():
@@ -134,7 +135,7 @@ def test_a_train_step_is_forward_loss_backward_and_adamw():
     model, other = nn.Linear(3, 2), nn.Linear(3, 2)
     other.load_state_dict(model.state_dict())
     x, target = torch.randn(4, 3), torch.randn(4, 2)
-    side = bench._train_step(model.eval(), lambda: model(x), target)
+    side = unet._train_step(model.eval(), lambda: model(x), target)
     optimizer = torch.optim.AdamW(other.parameters(), lr=1e-4)
     for _ in range(2):
         loss = (other(x) - target).square().mean()
@@ -150,7 +151,7 @@ def test_a_train_step_is_forward_loss_backward_and_adamw():
 
 def test_inference_keeps_no_graph():
     model = nn.Linear(3, 2)
-    side = bench._inference(model.train(), lambda: model(torch.ones(1, 3)))
+    side = unet._inference(model.train(), lambda: model(torch.ones(1, 3)))
     assert side.run().is_inference()
     assert not model.training
 
@@ -173,8 +174,10 @@ def test_the_unet_bench_reports_all_it_measured(tiny, tmp_path, monkeypatch):
     assert [(row["case"], row["work"]) for row in rows] == [
         ("plain", "inference, batch 3"),
         ("plain", "train step, batch 2"),
+        ("plain", "with average, batch 2"),
         ("scaled", "inference, batch 2"),
         ("scaled", "train step, batch 4"),
+        ("scaled", "with average, batch 4"),
     ]
     for row in rows:
         assert np.shape(row["seconds"]) == (3, 2)
@@ -182,14 +185,14 @@ def test_the_unet_bench_reports_all_it_measured(tiny, tmp_path, monkeypatch):
         assert row["ratio"] == row["theirs"] / row["ours"]
         assert row["interval"][0] <= row["ratio"] <= row["interval"][1]
         for side in ("ours_bytes", "theirs_bytes"):
-            assert (row[side] or 0) > 0 if "train" in row["work"] else row[side] is None
+            assert row[side] is None if "inference" in row["work"] else row[side] > 0
 
     lines = result.stdout.splitlines()
     said = f"threads 2, torch {torch.__version__}, diffusers {facts['machine']['diffusers']}"
     assert said in lines[0]
     assert "medians of 3 rounds" in lines[1]
     assert "MB: saved for backward" in lines
-    for line, row in zip(lines[-4:], rows, strict=True):
+    for line, row in zip(lines[-6:], rows, strict=True):
         assert line.startswith(row["case"])
         assert row["work"] in line
         assert f"{row['ratio']:.3f} [" in line
@@ -226,13 +229,13 @@ def test_a_missing_library_is_one_line_that_says_what_to_install(monkeypatch):
     ],
 )
 def test_bad_words_are_refused_before_any_timing(words, message, monkeypatch):
-    monkeypatch.setattr(bench, "measure", None)
+    monkeypatch.setattr(report, "measure", None)
     result = run(app, ["bench", *words.split()])
     assert result.exit_code == 2
     assert message in result.stderr
 
 
 def test_the_digits_are_those_of_the_recipe():
-    assert bench.UNET_CASES["digits"].config == recipes.find("digits-ddpm").model
-    sizes = {name: case.size for name, case in bench.UNET_CASES.items()}
+    assert unet.UNET_CASES["digits"].config == recipes.find("digits-ddpm").model
+    sizes = {name: case.size for name, case in unet.UNET_CASES.items()}
     assert sizes == {"digits": (28, 28), "latents 8x8": (8, 8), "latents 32x32": (32, 32)}
