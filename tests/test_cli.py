@@ -127,3 +127,175 @@ def test_python_m_course_runs():
     command = [sys.executable, "-m", "course", "--help"]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "python -m course [OPTIONS] COMMAND" in result.stdout
+
+
+# python -m course graph
+
+
+NET = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, padding=1)
+
+    def forward(self, x):
+        if x.sum() > 1:
+            return x
+        return x + torch.relu(self.conv(x)).mean(1, keepdim=True)
+
+class Plain(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1))
+
+    def forward(self, x):
+        return x + self.blocks(x)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty working folder with a model that somebody wrote."""
+    (tmp_path / "mine.py").write_text(NET)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    sys.modules.pop("mine", None)
+
+
+def written(folder):
+    return {path.name for path in folder.iterdir()} - {"mine.py", "__pycache__"}
+
+
+def test_the_configurations_are_listed():
+    from course.models.configs import CONFIGURATIONS
+
+    result = run(app, ["graph"])
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert [line.split()[0] for line in lines] == list(CONFIGURATIONS)
+    assert all(CONFIGURATIONS[line.split()[0]].about in line for line in lines)
+
+
+def test_help_of_graph_names_its_options():
+    result = run(app, ["graph", "--help"])
+    assert result.exit_code == 0
+    for option in ["--output", "--depth", "--focus", "--direction", "--no-fold", "--input"]:
+        assert option in result.stdout
+    assert "package.module:callable" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "name", "start"),
+    [
+        ("", "digits-classifier.html", "<!DOCTYPE html>"),
+        ("-o a.svg", "a.svg", "<svg"),
+        ("--output new/a.dot", "new/a.dot", "digraph"),
+        ("-o a.json --depth 2 --no-fold", "a.json", "{"),
+        ("-o a.html --direction LR", "a.html", "<!DOCTYPE html>"),
+    ],
+)
+def test_the_graph_is_written(folder, options, name, start):
+    result = run(app, ["graph", "digits-classifier", *options.split()])
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("Computation graph of Classifier: ")
+    assert result.stdout.endswith(f": {name}\n")
+    assert (folder / name).read_text().startswith(start)
+    assert written(folder) == {name.split("/")[0]}
+
+
+@pytest.mark.parametrize("option", ["--depth=2", "--no-fold", "--direction=LR", "--focus=blocks"])
+def test_the_options_of_graph_arrive(folder, option):
+    command = ["graph", "mine:Plain", "--input", "1x3x8x8", "-o"]
+    for name, more in (("plain.dot", []), ("other.dot", [option])):
+        assert run(app, [*command, name, *more]).exit_code == 0
+    plain, other = ((folder / name).read_text() for name in ("plain.dot", "other.dot"))
+    wanted = {
+        "--depth=2": lambda: "0 to 1  x 2" in other and "0 to 1" not in plain,
+        "--no-fold": lambda: plain == other,  # depth 1 has nothing to fold
+        "--direction=LR": lambda: "rankdir=LR" in other and "rankdir=TB" in plain,
+        "--focus=blocks": lambda: 'digraph "Plain, blocks"' in other,
+    }
+    assert wanted[option]()
+    folded = [*command, "deep.dot", "--depth", "2", "--no-fold"]
+    assert run(app, folded).exit_code == 0
+    assert "x 2" not in (folder / "deep.dot").read_text()
+
+
+def test_a_table_in_place_of_a_picture(folder):
+    result = run(app, ["graph", "digits-classifier", "--table"])
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert lines[0].split() == ["block", "input", "output", "parameters", "MFLOPs", "skips"]
+    assert lines[-1].split()[:2] == ["in", "all"]
+    assert written(folder) == set()
+    rows = {
+        depth: run(
+            app, ["graph", "mine:Plain", "--input", "1x3x8x8", "--table", "--depth", depth]
+        ).stdout
+        for depth in "12"
+    }
+    assert [len(text.splitlines()) for text in rows.values()] == [3, 4]
+
+
+@pytest.mark.parametrize("more", [["-o", "a.svg"], ["--focus", "blocks"]])
+def test_a_table_is_of_the_whole_and_no_file(folder, more):
+    result = run(app, ["graph", "mine:Plain", "--input", "1x3x8x8", "--table", *more])
+    assert result.exit_code == 2
+    assert result.stderr.startswith("course: --table: ")
+    assert written(folder) == set()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("unett", "such as unet"),
+        ("digits-dppm", "such as digits-ddpm"),
+        ("mine:Nett --input 1x3x8x8", "such as Net"),
+        ("nowhere:Net --input 1x3x8x8", "No module named 'nowhere'"),
+        ("mine:Net", "input: expected the shape of each input of mine:Net"),
+        ("mine:Net --input 3by8", "input: expected a shape such as 1x3x64x64"),
+        ("mine:Net --input 1x3x8x8", "mine.py:11, `if x.sum() > 1:`"),
+        ("mine:Net --input 1x3x8x8", "--device cpu"),
+        ("mine:Net --input 1x4x8x8 --device cpu", "inputs: Net can't be run on them"),
+        ("mine:Plain --input 1x3x8x8 --device cuda", 'device: expected "meta" or "cpu", came'),
+        ("unet --focus up_block.0", "such as up_blocks.0"),
+        ("unet --direction down", "direction: expected one of"),
+        ("digits-classifier -o a.gif", "path: expected a name that ends in .svg"),
+        ("digits-classifier -o mine.py/a.svg", "mine.py"),
+        ("digits-ddpm --input 1x1x28x28", "'t'"),
+    ],
+)
+def test_a_mistake_in_graph_is_one_line(folder, words, said):
+    result = run(app, ["graph", *words.split()])
+    assert result.exit_code == 2, result.output
+    assert said in result.stderr
+    assert result.stderr.startswith("course: ")
+    assert result.stderr.count("\n") == 1
+    assert result.stdout == ""
+    assert written(folder) == set()
+
+
+@pytest.mark.parametrize("depth", ["0", "-1", "1.5", "x"])
+def test_a_depth_that_is_none(folder, depth):
+    result = run(app, ["graph", "unet", "--depth", depth])
+    assert result.exit_code == 2
+    assert "--depth" in result.stderr
+    assert written(folder) == set()
+
+
+def test_a_model_that_somebody_wrote(folder):
+    """From outside the package, as a user starts it, where there is no dot."""
+    command = [sys.executable, "-m", "course", "graph", "mine:Net", "--input", "1x3x9x8"]
+    command += ["--device", "cpu", "-o", "net.html"]
+    result = subprocess.run(
+        command, cwd=folder, env={"PATH": ""}, capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith("Computation graph of Net: 4 boxes, ")
+    page = (folder / "net.html").read_text()
+    assert "Conv2d&#160;3x3" in page or "Conv2d\xa03x3" in page or "Conv2d 3x3" in page
+    assert "1x3x9x8" in page

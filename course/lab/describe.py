@@ -3,15 +3,16 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from course.lab.fold import Node, View, view
 from course.lab.graph import shapes_text
-from course.lab.trace import Inputs, copy_to, trace
+from course.lab.trace import Inputs, trace
+from course.lab.twin import copy_inputs, copy_to
 
 
 @dataclass(frozen=True)
@@ -77,14 +78,16 @@ def describe(model: nn.Module, inputs: Inputs, depth: int = 2, device: str = "me
         ValueError: an argument is not as above.
     """
     seen = view(trace(model, inputs, device), depth, fold=False)
-    total, flops = _flops(copy_to(model, device), inputs, device)
+    twin = copy_to(model, device)
+    total, flops = _flops(twin, inputs, device)
     pushed, popped = _skips(seen)
+    onwards = {edge.source: edge.shapes for edge in seen.edges if edge.role == "main"}
     rows = [
         Row(
             node.call.path,
             type(node.module).__name__,
             shapes_text(node.came[:1]),
-            shapes_text(node.went[-1:]),
+            shapes_text(onwards.get(node, node.went)[-1:]),
             node.parameters,
             flops[node.call.path],
             pushed[node],
@@ -94,7 +97,7 @@ def describe(model: nn.Module, inputs: Inputs, depth: int = 2, device: str = "me
         if node.module is not None
     ]
     parameters = sum(p.numel() for p in model.parameters())
-    return Description(type(model).__name__, rows, parameters, total)
+    return Description(type(twin).__name__, rows, parameters, total)
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -105,8 +108,11 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 def _flops(model: nn.Module, inputs: Inputs, device: str) -> tuple[int, Counter[str]]:
     """FLOPs of a forward pass: in all, and by the name of each module."""
-    given = _moved(inputs, device)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    given = copy_inputs(inputs, device)
+    counter = FlopCounterMode(display=False)
+    # The counter does not know the CPU's own kernels of attention: the first and the last keep
+    # PyTorch from choosing them.
+    with torch.device(device), torch.no_grad(), counter, sdpa_kernel(SDPBackend.MATH):
         if isinstance(given, Mapping):
             model(**given)
         else:
@@ -116,16 +122,6 @@ def _flops(model: nn.Module, inputs: Inputs, device: str) -> tuple[int, Counter[
     for name, counts in counter.get_flop_counts().items():
         by_name[name.removeprefix(f"{root}.")] = sum(counts.values())
     return counter.get_total_flops(), by_name
-
-
-def _moved(inputs: Any, device: str) -> Any:
-    if isinstance(inputs, Tensor):
-        return inputs.to(device)
-    if isinstance(inputs, Mapping):
-        return {name: _moved(value, device) for name, value in inputs.items()}
-    if isinstance(inputs, tuple | list):
-        return type(inputs)(_moved(value, device) for value in inputs)
-    return inputs
 
 
 def _skips(seen: View) -> tuple[Counter[Node], Counter[Node]]:

@@ -35,6 +35,7 @@ class Node:
         inside: the open calls around it, outermost first.
         came: shapes that go in.
         went: shapes that come out.
+        does: names of the operations in it.
         repeats: how often it stands there, one after the other.
         last: name of the last of them.
     """
@@ -46,6 +47,7 @@ class Node:
     inside: tuple[Call, ...] = ()
     came: list[Shape] = field(default_factory=list)
     went: list[Shape] = field(default_factory=list)
+    does: list[str] = field(default_factory=list)
     repeats: int = 1
     last: str = ""
 
@@ -133,6 +135,7 @@ class _Closing:
                 continue
             sources = [(self._source(value), value) for value in operation.inputs]
             node = self._box(operation)
+            node.does.append(operation.name)
             for source, value in sources:
                 if source is not node:
                     self._flow(source, node, value)
@@ -217,17 +220,19 @@ def _readable(name: str) -> str:
 def _roles(nodes: list[Node], flows: Flows) -> list[Edge]:
     """Tell the main path, skips past it, and side inputs apart.
 
-    The body is what depends on the first input; a box's rank is the longest way there within it.
+    The body is what depends on the first input that is used; a box's rank is the longest way there
+    within it.
     """
-    into = defaultdict(list)
+    into, used = defaultdict(list), set()
     for source, target in flows:
         into[target].append(source)
+        used.add(source)
     rank: dict[Node, int] = {}
     for node in nodes:
         before = [rank[source] for source in into[node] if source in rank]
         if before:
             rank[node] = max(before) + 1
-        elif not rank and node.kind == "input":
+        elif not rank and node.kind == "input" and node in used:
             rank[node] = 0
     edges = []
     for (source, target), values in flows.items():
@@ -318,8 +323,10 @@ def _chains(nodes: list[Node], edges: list[Edge]) -> list[list[Node]]:
 def _look(node: Node, edges: list[Edge]) -> tuple:
     """What has to be equal for boxes to be drawn as one."""
     sides = frozenset(e.source for e in edges if e.target is node and e.role == "side")
-    what = repr(node.module) if node.module else node.name
-    return node.kind, what, tuple(node.came), tuple(node.went), sides
+    what = [repr(node.module) if node.module else node.name, *node.does]
+    if node.module:
+        what += [(name, t.shape, t.dtype) for name, t in node.module.state_dict().items()]
+    return node.kind, what, node.came, node.went, sides
 
 
 def _period(looks: list[tuple], start: int) -> tuple[int, int]:

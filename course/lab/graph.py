@@ -2,7 +2,8 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -141,12 +142,12 @@ class Graph:
             if node in chain_of:
                 place = place.setdefault(chain_of[node], {})
             place[node] = None
-        lines += self._boxes(boxes, "  ")
+        lines += self._boxes(boxes, "  ", count())
         told = set()
         lines += [self._edge(edge, told) for edge in self.view.edges]
         return "\n".join([*lines, "}", ""])
 
-    def _boxes(self, boxes: dict[Any, Any], indent: str) -> list[str]:
+    def _boxes(self, boxes: dict[Any, Any], indent: str, number: Iterator[int]) -> list[str]:
         """Nodes, and clusters for what is open around them."""
         lines = []
         for box, inside in boxes.items():
@@ -154,16 +155,16 @@ class Graph:
                 lines.append(indent + self._node(box))
                 continue
             if isinstance(box, int):
-                name, label = f"cluster_r{box}", f"x {self.view.groups[box][1]}"
+                label = f"x {self.view.groups[box][1]}"
                 look = 'style="rounded"; color="#333333"; penwidth=1.4'
             else:
                 around = box.parent.path
                 short = box.path[len(around) + 1 :] if around else box.path
-                name, label = f"cluster_{box.path}", f"{short} · {type(box.module).__name__}"
+                label = f"{short} · {type(box.module).__name__}"
                 look = 'style="rounded,filled"; color="#b5bec6"; fillcolor="#f7f8f9"'
-            lines.append(f"{indent}subgraph {_quoted(name)} {{")
+            lines.append(f"{indent}subgraph cluster_{next(number)} {{")
             lines.append(f"{indent}  label={_quoted(label)}; labeljust=l; {look};")
-            lines += self._boxes(inside, indent + "  ")
+            lines += self._boxes(inside, indent + "  ", number)
             lines.append(f"{indent}}}")
         return lines
 
@@ -233,8 +234,9 @@ def draw(
     """
     if direction not in DIRECTIONS:
         raise ValueError(f"direction: expected one of {DIRECTIONS}, came {direction!r}")
-    title = type(model).__name__ + (f", {focus}" if focus else "")
-    return Graph(title, view(trace(model, inputs, device), depth, focus, fold), direction)
+    traced = trace(model, inputs, device)
+    title = type(traced.root.module).__name__ + (f", {focus}" if focus else "")
+    return Graph(title, view(traced, depth, focus, fold), direction)
 
 
 def _label(node: Node) -> str:
@@ -243,7 +245,7 @@ def _label(node: Node) -> str:
         return _quoted(functions(node.name) if node.kind == "function" else node.name)
     name = node.name
     if node.repeats > 1:
-        name += f" to {node.last}  x {node.repeats}"
+        name += (f" to {node.last}" if node.last != name else "") + f"  x {node.repeats}"
     about = " ".join(filter(None, [type(node.module).__name__, _details(node.module)]))
     lines = [name, about]
     if node.kind == "block" and node.parameters:
@@ -261,7 +263,7 @@ def _details(layer: nn.Module) -> str:
         return f"{layer.num_embeddings} x {layer.embedding_dim}"
     if not hasattr(layer, "kernel_size"):
         return ""
-    kernel, stride = _pair(layer.kernel_size), _pair(getattr(layer, "stride", 1))
+    kernel, stride = _sizes(layer, "kernel_size"), _sizes(layer, "stride")
     text = "x".join(map(str, kernel))
     if set(stride) != {1}:
         text += f" / {stride[0]}" if len(set(stride)) == 1 else f" / {'x'.join(map(str, stride))}"
@@ -270,8 +272,13 @@ def _details(layer: nn.Module) -> str:
     return text
 
 
-def _pair(value: int | tuple[int, ...]) -> tuple[int, ...]:
-    return value if isinstance(value, tuple) else (value, value)
+def _sizes(layer: nn.Module, name: str) -> tuple[int, ...]:
+    """A size for each axis, where some layers, as the poolings, have one number for all."""
+    value = getattr(layer, name, 1)
+    if isinstance(value, tuple):
+        return value
+    axes = [c.__name__[-2] for c in type(layer).__mro__ if c.__name__.endswith(("1d", "2d", "3d"))]
+    return (value,) * int(axes[0] if axes else 1)
 
 
 def _tip(node: Node) -> str:
@@ -303,5 +310,5 @@ def si(count: int) -> str:
 
 def _quoted(text: str) -> str:
     """A string of Graphviz's language."""
-    text = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    text = text.replace("&", "&amp;").replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{text}"'

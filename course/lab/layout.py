@@ -60,8 +60,8 @@ def export(svg: str, dot: str, kind: str) -> bytes:
     if shutil.which("dot"):
         return _system_dot(dot, kind)
     raise ValueError(
-        f"path: a .{kind} needs CairoSVG (python -m pip install cairosvg) or the system's Graphviz, "
-        "and neither is here; .svg and .html always work"
+        f"path: a .{kind} needs CairoSVG (python -m pip install cairosvg) or the system's "
+        "Graphviz, and neither is here; .svg and .html always work"
     )
 
 
@@ -82,8 +82,8 @@ def viewer(svg: str, alt: str) -> str:
 
 def web_page(svg: str, title: str) -> str:
     """A page of its own, with zoom, drag and search, that loads nothing."""
-    page = _template("graph_page.html")
-    return page.replace("{title}", html.escape(title)).replace("{svg}", svg)
+    parts = {"{title}": html.escape(title), "{svg}": svg}
+    return re.sub(r"\{title\}|\{svg\}", lambda found: parts[found[0]], _template("graph_page.html"))
 
 
 def _graphviz(dot: str, kind: str) -> bytes:
@@ -117,7 +117,8 @@ def _widths() -> dict[str, float]:
     path = f"{get_data_path()}/fonts/pdfcorefonts/Helvetica.afm"
     with open(path, encoding="ascii") as metrics:
         rows = re.findall(r"^C (\d+) ; WX (\d+)", metrics.read(), re.M)
-    return {chr(int(code)): float(width) for code, width in rows}
+    ascii_only = {chr(int(code)): float(width) for code, width in rows if int(code) < 127}
+    return {**ascii_only, "\xa0": ascii_only[" "], "·": ascii_only[" "]}
 
 
 def _width(text: str, size: float) -> float:
@@ -126,7 +127,7 @@ def _width(text: str, size: float) -> float:
 
 
 def _fit(text: ElementTree.Element) -> None:
-    content = text.text or ""
+    content = text.text = (text.text or "").strip(" ")
     size = float(text.get("font-size", "11"))
     text.set("font-family", _FONT)
     if content.strip():

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from course.lab.trace import Inputs, near
+from course.lab.twin import check_device
 from course.models.configs import CONFIGURATIONS
 
 
@@ -24,8 +25,9 @@ def model_and_inputs(
         device: "meta", where weights take no memory, or "cpu".
 
     Raises:
-        ValueError: there is no such model, or a shape can't be read.
+        ValueError: there is no such model, it can't be made there, or a shape can't be read.
     """
+    check_device(device)
     if name in CONFIGURATIONS:
         build, inputs = CONFIGURATIONS[name].build, CONFIGURATIONS[name].inputs()
     elif ":" in name:
@@ -41,8 +43,16 @@ def model_and_inputs(
         raise ValueError(f"input: expected the shape of each input of {name}, came none")
     if device == "cpu":
         inputs = _filled(inputs)
-    with torch.device(device):
-        model = build()
+    try:
+        with torch.device(device):
+            model = build()
+    except RuntimeError as error:
+        if device != "meta" or "meta" not in str(error).lower():
+            raise
+        raise ValueError(
+            f"model: {name} looks at the values of a tensor while it is made "
+            f"({str(error).splitlines()[0]}). Pass --device cpu to make it with real numbers"
+        ) from error
     if not isinstance(model, nn.Module):
         kind = type(model).__name__
         raise ValueError(f"model: expected {name} to give a torch.nn.Module, came {kind}")
@@ -54,7 +64,7 @@ def _theirs(name: str):
     module, _, path = name.partition(":")
     try:
         found = importlib.import_module(module)
-    except ImportError as error:
+    except (ImportError, TypeError, ValueError) as error:  # the last two for names like ".a"
         raise ValueError(f"model: expected a module that can be imported, {error}") from error
     for part in path.split("."):
         if not hasattr(found, part):
@@ -67,7 +77,7 @@ def _theirs(name: str):
     if not callable(found):
         raise ValueError(f"model: expected {name} to be callable, came {type(found).__name__}")
 
-    def build() -> nn.Module:
+    def build() -> object:
         try:
             return found()
         except TypeError as error:

@@ -1,22 +1,19 @@
 """What a model computes: every call of a module and every operation, and who feeds whom."""
 
-import copy
 import inspect
-import traceback
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from course.lab.twin import check_device, copy_inputs, copy_to, explained, tensors_in
+
 Inputs = Tensor | tuple | list | Mapping[str, Any]
 Shape = tuple[int, ...]
-
-
-class TraceError(ValueError):
-    """A model can't be run on the inputs, or not without real numbers."""
 
 
 @dataclass(eq=False, repr=False)
@@ -114,74 +111,66 @@ def trace(model: nn.Module, inputs: Inputs, device: str = "meta") -> Trace:
 
     if not isinstance(model, nn.Module):
         raise ValueError(f"model: expected a torch.nn.Module, came {type(model).__name__}")
-    if device not in ("meta", "cpu"):
-        raise ValueError(f'device: expected "meta" or "cpu", came {device!r}')
+    check_device(device)
     if isinstance(inputs, Tensor):
         inputs = (inputs,)
-    if not isinstance(inputs, tuple | list | Mapping) or not len(inputs):
+    named = tensors_in("", inputs) if isinstance(inputs, tuple | list | Mapping) else ()
+    if not any(True for _ in named):
         raise ValueError(
             "inputs: expected a tensor, a tuple of arguments or a dict by name, "
-            f"came {type(inputs).__name__}"
+            f"with a tensor among them, came {type(inputs).__name__}"
         )
     twin = copy_to(model, device)
-    passed: dict[tuple[int, int], str] = {}
+    passed: dict[int, dict[int, str]] = {}
     hooks = [
         module.register_forward_pre_hook(_note_arguments(passed), with_kwargs=True)
         for module in twin.modules()
     ]
     by_name = isinstance(inputs, Mapping)
     try:
-        with warnings.catch_warnings():
+        # What the model itself makes without a device, a mask or a table, is made on this one.
+        with warnings.catch_warnings(), torch.device(device), _assignments_noted():
             warnings.simplefilter("ignore")
+            given = copy_inputs(inputs, device)
             drawn = draw_graph(
                 twin,
-                input_data=inputs if by_name else list(inputs),
+                input_data=given if by_name else list(given),
                 device=device,
                 depth=0,
                 strict=False,
             )
     except Exception as error:
-        raise _explained(error, model, device) from error
+        raise explained(error, model, device) from error
     finally:
         for hook in hooks:
             hook.remove()
     return _Reader(twin, passed).read(drawn.node_hierarchy)
 
 
-def copy_to(model: nn.Module, device: str) -> nn.Module:
-    """A deep copy on a device, in eval mode; towards "meta" without copying a single number.
+@contextmanager
+def _assignments_noted() -> Iterator[None]:
+    """Have torchview note x[i] = y, which returns nothing, like any operation in place."""
+    from torchview.recorder_tensor import RecorderTensor
 
-    Raises:
-        TraceError: the model can't be copied.
-    """
-    memo = {}
-    if device == "meta":
-        for tensor in [*model.parameters(), *model.buffers()]:
-            empty = torch.empty_like(tensor, device="meta")
-            if isinstance(tensor, nn.Parameter):
-                empty = nn.Parameter(empty, requires_grad=tensor.requires_grad)
-            memo[id(tensor)] = empty
+    before = RecorderTensor.__dict__["__torch_function__"]
+
+    def setitem(x: Tensor, index: Any, value: Any) -> Tensor:
+        Tensor.__setitem__(x, index, value)
+        return x
+
+    def noted(cls, func, types, args=(), kwargs=None):
+        func = setitem if func is Tensor.__setitem__ else func
+        return before.__func__(cls, func, types, args, kwargs)
+
+    RecorderTensor.__torch_function__ = classmethod(noted)
     try:
-        return copy.deepcopy(model, memo).to(device).eval()
-    except Exception as error:
-        raise TraceError(
-            f"model: expected one that copy.deepcopy can copy, {type(model).__name__} can't be: "
-            f"{error}"
-        ) from error
+        yield
+    finally:
+        RecorderTensor.__torch_function__ = before
 
 
-def _note_arguments(passed: dict[tuple[int, int], str]):
-    """A hook that remembers under which name a module was given each tensor."""
-
-    def names(name: str, value: Any) -> Iterator[tuple[str, Tensor]]:
-        if isinstance(value, Tensor):
-            yield name, value
-        elif isinstance(value, Mapping):
-            for key, inner in value.items():
-                yield from names(f"{name}[{key!r}]", inner)
-        elif isinstance(value, list | tuple):
-            for i, inner in enumerate(value):
-                yield from names(f"{name}[{i}]", inner)
+def _note_arguments(passed: dict[int, dict[int, str]]):
+    """A hook that remembers under which name a module was given each tensor, in order."""
 
     def hook(module: nn.Module, args: tuple, kwargs: dict) -> None:
         try:
@@ -191,34 +180,17 @@ def _note_arguments(passed: dict[tuple[int, int], str]):
         kinds = inspect.signature(module.forward).parameters
         for name, value in bound.items():
             flat = kinds[name].kind is inspect.Parameter.VAR_KEYWORD
-            for inner, tensor in names("", value) if flat else names(name, value):
-                passed.setdefault((id(module), id(tensor)), inner)
+            for key, inner in value.items() if flat else [(name, value)]:
+                for path, tensor in tensors_in(key, inner):
+                    passed.setdefault(id(module), {}).setdefault(id(tensor), path)
 
     return hook
-
-
-def _explained(error: Exception, model: nn.Module, device: str) -> TraceError:
-    """What to tell somebody whose model did not run: where, why, and what would help."""
-    cause = error.__cause__ or error
-    frames = traceback.extract_tb(cause.__traceback__)
-    ours = ("/torch/", "/torchview/", "/course/lab/trace.py")
-    where = [f for f in frames if not any(part in f.filename.replace("\\", "/") for part in ours)]
-    place = f" at {where[-1].filename}:{where[-1].lineno}, `{where[-1].line}`" if where else ""
-    message = " ".join(str(cause).split())[:300]
-    name = type(model).__name__
-    if device == "meta" and any(word in message for word in ("meta tensor", "Meta tensor")):
-        return TraceError(
-            f"model: {name} looks at the values of a tensor{place}, which a run without numbers "
-            'does not have. Pass device="cpu" (on the command line --device cpu) to run it with '
-            "real ones; what is drawn is then the way that they take"
-        )
-    return TraceError(f"inputs: {name} can't be run on them{place}: {message}")
 
 
 class _Reader:
     """Turns torchview's record, a tree of calls with tensors between them, into a Trace."""
 
-    def __init__(self, model: nn.Module, passed: dict[tuple[int, int], str]):
+    def __init__(self, model: nn.Module, passed: dict[int, dict[int, str]]):
         self.modules = {}
         for path, module in model.named_modules():
             self.modules[id(module)] = (path, module)
@@ -228,10 +200,9 @@ class _Reader:
         self.calls: list[Call] = []
 
     def read(self, hierarchy: dict) -> Trace:
-        from torchview.computation_node import FunctionNode, ModuleNode
+        from torchview.computation_node import FunctionNode
 
         self.is_function = lambda node: isinstance(node, FunctionNode)
-        self.is_module = lambda node: isinstance(node, ModuleNode)
         ((_, top),) = hierarchy.items()
         (root,) = [item for item in top if isinstance(item, dict)]
         self._walk(root, None)
@@ -255,6 +226,8 @@ class _Reader:
                 call.children.append(here)
             for inner in inside:
                 self._walk(inner, here)
+            names = list(self.passed.get(id(module), {}).values())  # as in the signature
+            here.arguments = dict(sorted(here.arguments.items(), key=lambda a: names.index(a[1])))
             here.outputs = [v for v in map(self._value, node.output_nodes) if v is not None]
         elif self.is_function(item):
             if item.name == "empty-pass":
@@ -262,7 +235,7 @@ class _Reader:
             inputs = [v for v in map(self._value, item.parents) if v is not None]
             self.operations[item] = Operation(item.name, call, inputs)
         elif item.is_aux and call is not None:
-            name = self.passed.get((id(call.module), item.tensor_id))
+            name = self.passed.get(id(call.module), {}).get(item.tensor_id)
             value = self._value(item)
             if name is not None and value is not None:
                 call.arguments.setdefault(value, name)
