@@ -9,7 +9,8 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from course.lab.fold import Node, View, view
+from course.lab.boxes import Node, View
+from course.lab.fold import view
 from course.lab.graph import shapes_text
 from course.lab.trace import Inputs, trace
 from course.lab.twin import copy_inputs, copy_to

@@ -1,14 +1,12 @@
 """From a trace to what is drawn: modules closed at a depth, functions gathered, repeats folded."""
 
 import heapq
-import math
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
-from torch import nn
-
-from course.lab.trace import Call, Operation, Shape, Trace, Value
+from course.lab.boxes import Edge, Node, View
+from course.lab.repeats import folded
+from course.lab.trace import Call, Operation, Trace, Value
 
 # The first kind that fits, by the name of a class or function, in lower case.
 _KINDS = {
@@ -21,65 +19,6 @@ _KINDS = {
     "linear": ("linear", "matmul", "einsum", "bmm"),
 }
 _PLUMBING = {"index", "to", "float", "type", "contiguous", "detach", "clone"}
-
-
-@dataclass(eq=False, repr=False)
-class Node:
-    """A box: an input, an output, a module, or a few functions.
-
-    Attributes:
-        kind: "input", "output", "block" for a module with modules inside, or what a layer is.
-        name: path of the module below what is drawn; the functions; the argument.
-        module: None for what is none.
-        call: of the module, or the one that called the functions.
-        inside: the open calls around it, outermost first.
-        came: shapes that go in.
-        went: shapes that come out.
-        does: names of the operations in it.
-        repeats: how often it stands there, one after the other.
-        last: name of the last of them.
-    """
-
-    kind: str
-    name: str
-    call: Call | None = None
-    module: nn.Module | None = None
-    inside: tuple[Call, ...] = ()
-    came: list[Shape] = field(default_factory=list)
-    went: list[Shape] = field(default_factory=list)
-    does: list[str] = field(default_factory=list)
-    repeats: int = 1
-    last: str = ""
-
-    @property
-    def parameters(self) -> int:
-        """Numbers to train in the module, once for all calls of it."""
-        return sum(p.numel() for p in self.module.parameters()) if self.module else 0
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Edge:
-    """Tensors on their way.
-
-    Attributes:
-        shapes: of each of them.
-        role: "main"; "skip", past other boxes of the main path; or "side", from what does not
-            depend on the first input, as the time does not.
-    """
-
-    source: Node
-    target: Node
-    shapes: tuple[Shape, ...]
-    role: str = "main"
-
-
-@dataclass(frozen=True, repr=False)
-class View:
-    """Boxes and edges to draw; `groups` are chains of boxes that are there several times."""
-
-    nodes: list[Node]
-    edges: list[Edge]
-    groups: list[tuple[list[Node], int]]
 
 
 Flows = dict[tuple[Node, Node], dict[Value, None]]
@@ -105,7 +44,7 @@ def view(trace: Trace, depth: int, focus: str | None = None, fold: bool = True) 
     edges = _roles(nodes, flows)
     groups: list[tuple[list[Node], int]] = []
     if fold:
-        nodes, edges, groups = _folded(nodes, edges)
+        nodes, edges, groups = folded(nodes, edges)
     return View(nodes, edges, groups)
 
 
@@ -261,84 +200,6 @@ def _in_order(nodes: list[Node], flows: Iterable[tuple[Node, Node]]) -> list[Nod
             if not waiting[target]:
                 heapq.heappush(ready, position[target])
     return order
-
-
-def _folded(
-    nodes: list[Node], edges: list[Edge]
-) -> tuple[list[Node], list[Edge], list[tuple[list[Node], int]]]:
-    """Draw equal boxes, or equal chains of boxes, that follow each other once."""
-    groups, stand_in = [], {}
-    for chain in _chains(nodes, edges):
-        looks = [_look(node, edges) for node in chain]
-        i = 0
-        while i < len(chain):
-            period, times = _period(looks, i)
-            first, last = chain[i : i + period], chain[i + period * (times - 1) :][:period]
-            if times > 1 and any(node.module for node in first):
-                for j in range(i, i + period * times):
-                    stand_in[chain[j]] = chain[i + (j - i) % period]
-                for node, other in zip(first, last, strict=True):
-                    node.repeats, node.last = times, other.name
-                    node.went = other.went
-                if period > 1:
-                    groups.append((first, times))
-                i += period * times
-            else:
-                i += 1
-    kept: dict[tuple[Node, Node], Edge] = {}
-    position = {node: i for i, node in enumerate(nodes)}
-    for edge in edges:
-        source, target = (stand_in.get(node, node) for node in (edge.source, edge.target))
-        if position[source] < position[target]:  # not from one repeat to the next
-            kept.setdefault((source, target), Edge(source, target, edge.shapes, edge.role))
-    return [n for n in nodes if stand_in.get(n, n) is n], list(kept.values()), groups
-
-
-def _chains(nodes: list[Node], edges: list[Edge]) -> list[list[Node]]:
-    """Longest rows of boxes in which each feeds the next one only, side inputs aside."""
-    after, before = defaultdict(list), defaultdict(list)
-    for edge in edges:
-        if edge.role != "side":
-            after[edge.source].append(edge.target)
-            before[edge.target].append(edge.source)
-
-    def follower(node: Node) -> Node | None:
-        if len(after[node]) != 1 or len(before[after[node][0]]) != 1:
-            return None
-        target = after[node][0]
-        return target if target.inside == node.inside else None
-
-    followers = {node: follower(node) for node in nodes}
-    heads = set(nodes) - set(followers.values())
-    chains = []
-    for node in nodes:
-        if node in heads:
-            chain = [node]
-            while followers[chain[-1]] is not None:
-                chain.append(followers[chain[-1]])
-            chains.append(chain)
-    return chains
-
-
-def _look(node: Node, edges: list[Edge]) -> tuple:
-    """What has to be equal for boxes to be drawn as one."""
-    sides = frozenset(e.source for e in edges if e.target is node and e.role == "side")
-    what = [repr(node.module) if node.module else node.name, *node.does]
-    if node.module:
-        what += [(name, t.shape, t.dtype) for name, t in node.module.state_dict().items()]
-    return node.kind, what, node.came, node.went, sides
-
-
-def _period(looks: list[tuple], start: int) -> tuple[int, int]:
-    """The row of looks from `start` on that repeats over the longest stretch: length, times."""
-    best = (1, 1)
-    for period in range(1, (len(looks) - start) // 2 + 1):
-        pattern, times = looks[start : start + period], 1
-        while looks[start + period * times : start + period * (times + 1)] == pattern:
-            times += 1
-        if times > 1 and period * times > math.prod(best):
-            best = (period, times)
-    return best
 
 
 def functions(name: str, most: int = 4) -> str:

@@ -166,6 +166,20 @@ def test_only_modules_with_the_same_side_inputs_are_folded():
     assert sorted(boxes(seen)) == [("a", 2), ("c", 1), ("d", 1)]
 
 
+def test_a_memory_that_all_share_does_not_prevent_folding():
+    def forward(self, x):
+        memory = self.memory(x)
+        for layer in self.layers:
+            x = layer(x, memory)
+        return x
+
+    layers = nn.ModuleList(nn.Bilinear(7, 7, 7) for _ in range(4))
+    seen = shown(net(forward, memory=conv(), layers=layers))
+    # The first follows the memory itself, the others a layer.
+    assert boxes(seen) == [("memory", 1), ("layers.0", 1), ("layers.1", 3)]
+    assert edges(seen, "skip") == [("x", "layers.0"), ("memory", "layers.1")]
+
+
 def test_what_a_skip_enters_is_not_folded():
     seen = shown(net(lambda self, x: self.b(self.a(x, x), x), a=Modulated(), b=Modulated()))
     assert boxes(seen) == [("a", 1), ("b", 1)]
