@@ -83,7 +83,8 @@ class _Closing:
             output = self._new((value, i), "output", f"output[{i}]" if many else "output")
             output.came.append(value.shape)
             self._flow(self._source(value), output, value)
-        return list(dict.fromkeys(self.nodes.values())), self.flows
+        used = {node for flow in self.flows for node in flow}
+        return [node for node in dict.fromkeys(self.nodes.values()) if node in used], self.flows
 
     def _below(self, operation: Operation) -> list[Call] | None:
         """The calls between `base` and an operation; None if it is elsewhere."""
@@ -159,19 +160,17 @@ def _readable(name: str) -> str:
 def _roles(nodes: list[Node], flows: Flows) -> list[Edge]:
     """Tell the main path, skips past it, and side inputs apart.
 
-    The body is what depends on the first input that is used; a box's rank is the longest way there
-    within it.
+    The body is what depends on the first input; a box's rank is the longest way there within it.
     """
-    into, used = defaultdict(list), set()
+    into = defaultdict(list)
     for source, target in flows:
         into[target].append(source)
-        used.add(source)
     rank: dict[Node, int] = {}
     for node in nodes:
         before = [rank[source] for source in into[node] if source in rank]
         if before:
             rank[node] = max(before) + 1
-        elif not rank and node.kind == "input" and node in used:
+        elif not rank and node.kind == "input":
             rank[node] = 0
     edges = []
     for (source, target), values in flows.items():

@@ -201,7 +201,7 @@ class Graph:
         """Kinds of boxes and edges that are there: name, fill or "", colour of the line."""
         kinds = {node.kind for node in self.view.nodes} - {"input", "output"}
         roles = {edge.role for edge in self.view.edges} - {"main"}
-        names = {"skip": "skip connection", "side": "side input"}
+        names = {"skip": "skip or shortcut", "side": "side input"}
         lines = {"skip": "#d55e00", "side": "#808080"}
         boxes = [(kind, *COLOURS[kind]) for kind in COLOURS if kind in kinds]
         return boxes + [(names[role], "", lines[role]) for role in names if role in roles]

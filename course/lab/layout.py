@@ -70,13 +70,12 @@ def viewer(svg: str, alt: str) -> str:
 
     An <img> shows even where scripts are not trusted, and keeps the picture's names to itself.
     """
-    width, height = _size(ElementTree.fromstring(svg))
+    width, _ = _size(ElementTree.fromstring(svg))
     return _template("graph_viewer.html").format(
         key=hashlib.sha256(svg.encode()).hexdigest()[:12],
         svg=base64.b64encode(svg.encode()).decode(),
         alt=html.escape(alt),
         width=round(width * 4 / 3),
-        height=round(height * 4 / 3),
     )
 
 

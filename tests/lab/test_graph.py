@@ -186,6 +186,17 @@ def test_what_a_skip_enters_is_not_folded():
     assert edges(seen, "skip") == [("x", "b")]
 
 
+def test_an_input_that_what_is_drawn_does_not_use_is_left_out():
+    def forward(self, x, kept):
+        return self.c(x) + kept.pop()
+
+    outer = net(
+        lambda self, x: self.inner(x, [x, self.a(x)]), inner=net(forward, c=conv()), a=conv()
+    )
+    seen = shown(outer, focus="inner")
+    assert [n.name for n in seen.nodes if n.kind == "input"] == ["x", "kept[1]"]
+
+
 def test_a_module_called_twice_in_a_row_is_no_range():
     shared = conv()
     drawn = draw(nn.Sequential(shared, shared), X)
@@ -304,7 +315,7 @@ def test_a_chain_has_none_and_a_shortcut_is_one():
 def test_the_main_path_starts_at_the_first_input_that_is_used():
     seen = shown(net(lambda self, x, y: self.b(self.a(y)), a=conv(), b=conv(5)), (X, X))
     assert edges(seen) == edges(seen, "main")
-    assert [node.name for node in seen.nodes if node.kind == "input"] == ["x", "y"]
+    assert [node.name for node in seen.nodes if node.kind == "input"] == ["y"]
 
 
 # The picture.
@@ -396,7 +407,7 @@ def test_the_direction_of_the_flow(direction, axis, sign):
         (
             small(),
             (X, X),
-            ["block", "convolution", "linear", "join", "skip connection", "side input"],
+            ["block", "convolution", "linear", "join", "skip or shortcut", "side input"],
         ),
         (nn.Sequential(nn.MaxPool2d(2), nn.Flatten()), X, ["resampling", "function"]),
         (nn.Embedding(3, 4), torch.zeros(1, 2, dtype=torch.int64), ["embedding"]),
