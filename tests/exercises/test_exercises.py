@@ -9,6 +9,7 @@ import answers_23
 import answers_24
 import answers_31
 import answers_32
+import answers_33
 import mutants
 import pytest
 from masters import WRITTEN, body, define
@@ -17,7 +18,7 @@ from course.teach import check
 from course.teach.checks import EXERCISES
 
 SEEDS = (0, 1, 2)
-ANSWERS = (answers_21, answers_22, answers_23, answers_24, answers_31, answers_32)
+ANSWERS = (answers_21, answers_22, answers_23, answers_24, answers_31, answers_32, answers_33)
 MUTANTS, ALTERNATIVES = dict(mutants.MUTANTS), dict(alternatives.ALTERNATIVES)
 for answers in ANSWERS:
     MUTANTS |= answers.MUTANTS

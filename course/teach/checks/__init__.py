@@ -9,6 +9,7 @@ from course.teach.checks import (
     sampling,
     sampling_faster,
     start_here,
+    unet,
     vae,
     vae_digits,
 )
@@ -27,6 +28,7 @@ EXERCISES: dict[str, Exercise] = {
         sampling_faster,
         layers,
         receptive_fields,
+        unet,
     )
     for found in vars(notebook).values()
     if isinstance(found, Exercise)
