@@ -67,8 +67,9 @@ class ResnetBlock2D(nn.Module):
     Raises:
         ValueError: `time_embedding_norm` is neither.
 
-    Source: lecture 000, equations 4-9, where the time scales and shifts; Dhariwal & Nichol 2021,
-    section 3.1, "adaptive group normalization"; Stable Diffusion 1.5 adds.
+    Source: lecture 000, equations 4-9, where the time scales and shifts, as in Dhariwal & Nichol
+    2021, section 3 ("adaptive group normalization"), whose code scales by 1 + it, as here; Stable
+    Diffusion 1.5 adds.
     """
 
     def __init__(

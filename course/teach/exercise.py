@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, allclose, equal  # by name: a notebook may tamper with the module
 
@@ -257,18 +258,23 @@ def number(
         return abs(a - b) <= tolerance * abs(b)
 
     def check(candidate: Callable, draw: Draw) -> Iterator[Property]:
-        title = f"your number, to {tolerance:.1%}"
+        exactly = tolerance < 5e-4
+        title = "your number, exactly" if exactly else f"your number, to {tolerance:.1%}"
         try:
             got = candidate()
         except Exception as error:
             yield _raised(title, error)
             return
+        if isinstance(got, Tensor | np.ndarray | np.generic) and got.ndim == 0:
+            got = got.item()  # one number, only wrapped
         if not isinstance(got, int | float):
             yield Property(title, False, f"expected a plain number, got {_describe(got)}")
             return
         causes = [cause for cause, value in wrong.items() if close(got, value)]
         near = abs(got - right) <= 10 * tolerance * abs(right)
         otherwise = ": close, but let Python compute it to three digits" if near else " is not it"
+        if exactly:
+            otherwise = " is not it: too " + ("small" if got < right else "large")
         message = "" if close(got, right) else [*causes, f"{got:.6g}{otherwise}"][0]
         yield Property(title, not message, message)
 

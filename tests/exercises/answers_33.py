@@ -103,6 +103,13 @@ MUTANTS = {
         ("    h = block.conv1(", "    x += 1\n    h = block.conv1(", "expected"),
         ("return shortcut + h", "x += h\n    return x", "it changes its input in place"),
         ("return shortcut + h", "h += shortcut", "is the return missing?"),
+        ("return shortcut + h", "return (shortcut + h).detach()", "no gradient reaches x or temb"),
+        ("silu(temb)", "silu(temb.detach())", "no gradient reaches temb"),
+        (
+            "return shortcut + h",
+            "h = shortcut + h\n    block.conv2.weight.data.zero_()\n    return h",
+            "it changes the weights of a layer",
+        ),
     ],
     "way_up": [
         ("skips.pop()", "skips.pop(0)", "first in, first out"),
@@ -170,6 +177,22 @@ MUTANTS = {
             "the skip pushed last is left out",
         ),
         ("    return x\n", "    x\n", "is the return missing?"),
+        ("    return x\n", "    return x.detach()\n", "no gradient reaches x"),
+        ("skips.pop()]", "skips.pop().detach()]", "no gradient reaches the first skip"),
+        ("    return x\n", "    return x.reshape(2, *x.shape[1:])\n", "is invalid for input"),
+        ("    return x\n", "    blocks.clear()\n    return x\n", "it empties `blocks`"),
+        (
+            "    return x\n",
+            "    for layer in resnets:\n        layer.weight.data.zero_()\n    return x\n",
+            "it changes the weights of a layer",
+        ),
+        ("skips[-1].shape[-2:]", "(skips[-1].shape[-2],) * 2", "x is enlarged to a square"),
+        ("skips[-1].shape[-2:]", "(skips[-1].shape[-1],) * 2", "its width is used for both"),
+        (
+            "if smooth is not None:",
+            "if True:",
+            "nothing is left to enlarge to where smooth is None",
+        ),
         ("        for resnet in resnets:\n", "        for resnet in resnets[1:]:\n", "expected"),
     ],
     "referee_skips": [
@@ -195,6 +218,22 @@ MUTANTS = {
             "sum(formula(channels, layers)) != sum(widths)",
             "it accepts a formula with",
         ),
+        (
+            "formula(channels, layers) != widths",
+            "formula(channels, layers)[: len(widths)] != widths",
+            "one residual block too many at the end",
+        ),
+        (
+            "formula(channels, layers) != widths",
+            "formula(channels, layers)[:-1] != widths[:-1]",
+            "it accepts a formula with",
+        ),
+        (
+            _CASES,
+            "([3], 1), ([7, 3, 4], 1), ([7, 3, 4], 2), ([5, 1, 8, 2], 3)",
+            "an error for two levels only",
+        ),
+        (_CASES, "([3], 1), ([2, 5], 1), ([7, 3, 4], 2)", "an error for three layers and more"),
         ("return True", "return 1", "expected True or False"),
     ],
     "count_by_pencil": [
@@ -205,7 +244,8 @@ MUTANTS = {
         (" + halving", "", "the downsampler is missing"),
         ("first + shortcut + second + halving", "first + shortcut", "the first residual block"),
         ("second + halving", "halving", "the second residual block is missing"),
-        ("return first", "return 2 * 40 * 40 + first", "is not it"),
+        ("return first", "return 2 * 40 * 40 + first", "is not it: too large"),
+        ("return first", "return -7 + first", "is not it: too small"),
         (
             "return first + shortcut + second + halving",
             "return 75488 - 2 * (96 * 40 + 40)",
@@ -350,10 +390,12 @@ def count_by_pencil():
         """
 def count_by_pencil():
     convolutions = 9 * (24 * 40 + 4 * 40 * 40) + 24 * 40
-    linear = 2 * 96 * 40
+    import torch
+
+    linear = torch.tensor(2 * 96 * 40)
     biases = 8 * 40
     norms = 2 * (24 + 3 * 40)
-    return float(convolutions + linear + biases + norms)
+    return convolutions + linear + biases + norms
 """,
     ],
 }

@@ -81,7 +81,7 @@ def test_a_referee_cannot_see_the_name_of_what_it_judges():
 
 def test_a_number_is_matched_with_known_mistakes():
     exercise = number("answer", right=0.365, wrong={"not divided": 2.0}, reference=lambda: 0.365)
-    given = (0.3651, 2.0, 7.0, 0.37, "0.365", torch.tensor(0.365))
+    given = (0.3651, 2.0, 7.0, 0.37, "0.365", torch.tensor([0.365]))
     found = {value: exercise.run(lambda value=value: value, 0)[0] for value in given}
     assert [found[v].passed for v in found] == [True] + 5 * [False]
     assert found[0.3651].message == ""
@@ -91,6 +91,8 @@ def test_a_number_is_matched_with_known_mistakes():
     assert found["0.365"].message == "expected a plain number, got str '0.365'"
     assert "got Tensor" in found[given[-1]].message
     assert "is the return missing" in exercise.run(lambda: None, 0)[0].message
+    for wrapped in (torch.tensor(0.365), np.float32(0.365), np.array(0.365)):
+        assert exercise.run(lambda wrapped=wrapped: wrapped, 0)[0].passed
 
 
 def test_a_check_is_pure():

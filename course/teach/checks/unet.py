@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from course.teach.exercise import agrees, exercise, judges, number
+from course.teach.exercise import Property, agrees, differentiable, exercise, judges, number
 
 _ERRORS = (RuntimeError, IndexError, TypeError)
 
@@ -43,6 +43,24 @@ def _looks(name, candidate, inputs, want, wrong):
 def _unordered(reason):
     """What torch says of a + b and of b + a is one error."""
     return sorted(reason.split()) if "size of tensor a" in reason else reason
+
+
+def _unhurt(name, candidate, inputs, layers, lists=()):
+    """Property: a call leaves the weights of the layers, and the lists that hold them, alone."""
+    weights = [p for layer in layers for p in layer.parameters()]
+    before, held = [p.clone() for p in weights], [len(items) for items in lists]
+    try:
+        candidate(*(item.clone() for item in inputs))
+    except Exception:
+        return  # the properties before this one tell of it
+    message = ""
+    if not all(map(torch.equal, weights, before)):
+        message = "it changes the weights of a layer: only call the layers"
+    for weight, value in zip(weights, before, strict=True):
+        weight.data.copy_(value)
+    if [len(items) for items in lists] != held:
+        message = "it empties `blocks`: only the skips may be used up"
+    yield Property(name, not message, message)
 
 
 def _layer(draw, kind, *arguments, **options):
@@ -180,7 +198,7 @@ BLOCK_MISTAKES = {
 
 @exercise(reference=_resnet_block)
 def resnet_block(candidate, draw):
-    def looks(name, batch, ins, outs, size, single=False):
+    def looks(name, batch, ins, outs, size, single=False, further=False):
         groups, width = draw.integer(2, 3), draw.integer(8, 9)
         ins, outs = groups * ins, groups * outs
         layers = {
@@ -201,14 +219,23 @@ def resnet_block(candidate, draw):
             return lambda x, temb: block(x, temb, SimpleNamespace(**layers))
 
         wrong = {cause: of(mistake) for cause, mistake in BLOCK_MISTAKES.items()}
-        return _looks(name, of(candidate), (x, temb), want, wrong)
+        if not further:
+            yield _looks(name, of(candidate), (x, temb), want, wrong)
+            return
+        kept = [layer for layer in layers.values() if layer is not None]
+        yield from _unhurt("the layers keep their weights", of(candidate), (x, temb), kept)
+        by = {"x": 0, "temb": 1}
+        yield differentiable(
+            "gradients by x and temb", of(candidate), of(_resnet_block), (x, temb), by
+        )
 
     tall = (draw.integer(10, 11), draw.integer(12, 13))
-    yield looks("as many channels out as in: no conv_shortcut", 3, 2, 2, tall[::-1])
-    yield looks("more channels out than in", draw.integer(2, 3), 2, draw.integer(4, 5), tall)
-    yield looks("fewer channels out than in, as on the way up", 2, 5, draw.integer(2, 3), tall)
-    yield looks("one picture, one pixel high", 1, 3, 2, (1, 5))
-    yield looks("float32", 2, 2, 3, (6, 7), single=True)
+    yield from looks("as many channels out as in: no conv_shortcut", 3, 2, 2, tall[::-1])
+    yield from looks("more channels out than in", draw.integer(2, 3), 2, draw.integer(4, 5), tall)
+    yield from looks("fewer channels out than in, as on the way up", 2, 5, draw.integer(2, 3), tall)
+    yield from looks("one picture, one pixel high", 1, 3, 2, (1, 5))
+    yield from looks("float32", 2, 2, 3, (6, 7), single=True)
+    yield from looks("", 2, 2, 3, (4, 5), further=True)
 
 
 def _enlarged(x, skips, smooth):
@@ -251,6 +278,14 @@ def _doubled(x, skips, smooth):
     return smooth(F.interpolate(x, scale_factor=2, mode="nearest"))
 
 
+def _always_enlarged(x, skips, blocks):
+    for resnets, smooth in blocks:
+        for resnet in resnets:
+            x = resnet(torch.cat([x, skips.pop()], dim=1))
+        x = _enlarged(x, skips, smooth)
+    return x
+
+
 def _cat(dim):
     return _up_with(join=lambda x, skip: torch.cat([x, skip], dim=dim))
 
@@ -289,8 +324,16 @@ UP_MISTAKES = {
     "x is enlarged to the size of the first skip at once: level by level": _up_with(
         enlarge=lambda x, skips, smooth: _enlarged(x, skips[:1], smooth)
     ),
-    "height and width of the next skip are swapped": _up_with(
+    "height and width of the next skip are swapped, or its width is used for both": _up_with(
         enlarge=lambda x, skips, smooth: _enlarged(x, [skips[-1].transpose(2, 3)], smooth)
+    ),
+    "x is enlarged to a square: the skip that waits has a height and a width": _up_with(
+        enlarge=lambda x, skips, smooth: smooth(
+            F.interpolate(x, size=(skips[-1].shape[-2],) * 2, mode="nearest")
+        )
+    ),
+    "nothing is left to enlarge to where smooth is None: ask `if smooth is not None`": (
+        _always_enlarged
     ),
     "the blocks run from the last to the first": _up_with(order=lambda blocks: blocks[::-1]),
     "the skip pushed last is left out": _up_with(skips_first=lambda skips: list(skips)[:-1]),
@@ -315,16 +358,16 @@ UP_MISTAKES = {
 
 @exercise(reference=_way_up)
 def way_up(candidate, draw):
-    def looks(name, channels, sizes, counts, single=False):
+    def looks(name, channels, sizes, counts, batch=2, single=False, further=False):
         """Levels from the coarsest to the finest, each with so many residual blocks."""
-        x = draw.normal(2, channels[0], *sizes[0])
+        x = draw.normal(batch, channels[0], *sizes[0])
         below, blocks, skips = channels[0], [], []
         for level, (c, size, count) in enumerate(zip(channels[1:], sizes, counts, strict=True)):
             resnets = []
             for k in range(count):
                 extra = c if len(set(channels)) == 1 else c + k + 2
                 resnets.append(_layer(draw, nn.Conv2d, below + extra, c, 3, padding=1))
-                skips.insert(0, draw.normal(2, extra, *size))
+                skips.insert(0, draw.normal(batch, extra, *size))
                 below = c
             more = level + 1 < len(counts)
             blocks.append((resnets, _layer(draw, nn.Conv2d, c, c, 3, padding=1) if more else None))
@@ -342,19 +385,36 @@ def way_up(candidate, draw):
             )
 
         wrong = {cause: of(mistake) for cause, mistake in UP_MISTAKES.items()}
-        return _looks(name, of(candidate), (x, *skips), want, wrong)
+        if not further:
+            yield _looks(name, of(candidate), (x, *skips), want, wrong)
+            return
+        kept = [layer for resnets, smooth in blocks for layer in (*resnets, smooth) if layer]
+        given = [(list(resnets), smooth) for resnets, smooth in blocks]
+        lists = [given, *(resnets for resnets, _ in given)]
+        yield from _unhurt(
+            "the layers and their lists stay as they are",
+            lambda x, *skips: candidate(x, list(skips), given),
+            (x, *skips),
+            kept,
+            lists,
+        )
+        by = {"x": 0, "the first skip": 1, "the last skip": len(skips)}
+        yield differentiable(
+            "gradients by x and the skips", of(candidate), of(_way_up), (x, *skips), by
+        )
 
     c = draw.integer(3, 5)
     size = (draw.integer(6, 7), draw.integer(8, 9))
-    yield looks("one level, all skips of one shape", [c, c], [size], [3])
+    yield from looks("one level, all skips of one shape", [c, c], [size], [3], batch=3)
     wide = [draw.integer(9, 10), 7, draw.integer(4, 5)]
     even = [(3, 5), (6, 10)]
-    yield looks("two levels, even sizes", wide, even, [2, 2])
-    yield looks("two levels with equal channels", [c, c, c], even, [2, 2])
+    yield from looks("two levels, even sizes", wide, even, [2, 2])
+    yield from looks("two levels with equal channels", [c, c, c], even, [2, 2])
     odd = [(2, 5), (3, 9), (5, 17)]
-    yield looks("three levels, odd sizes", [11, 8, 6, 3], odd, [3, 3, 3])
-    yield looks("levels with 1, 3 and 2 residual blocks", [11, 8, 6, 3], odd, [1, 3, 2])
-    yield looks("float32, one residual block a level", [6, 5, 4], even, [1, 1], single=True)
+    yield from looks("three levels, odd sizes", [11, 8, 6, 3], odd, [3, 3, 3], batch=1)
+    yield from looks("levels with 1, 3 and 2 residual blocks", [11, 8, 6, 3], odd, [1, 3, 2])
+    yield from looks("float32, one residual block a level", [6, 5, 4], even, [1, 1], single=True)
+    yield from looks("", [5, 4, 3], even, [1, 2], further=True)
 
 
 def _widths_up(
@@ -417,8 +477,31 @@ def _only(where, rule):
     return formula
 
 
+def _bent(bend, where=lambda channels, layers: True):
+    """The right list, bent in place where `where` says so."""
+
+    def formula(channels, layers):
+        widths = _widths_up(channels, layers)
+        if where(list(channels), layers):
+            bend(widths)
+        return widths
+
+    return formula
+
+
+def _last_off_by_one(widths):
+    widths[-1] += 1
+
+
+def _moved(widths):
+    """One channel more in one of the two middle blocks, one less in the other: the same sum."""
+    at = len(widths) // 2
+    widths[at - 1] += 1
+    widths[at] -= 1
+
+
 def _referee_skips(formula):
-    cases = [([3], 1), ([2, 5], 1), ([7, 3, 4], 2), ([5, 1, 8, 2], 3), ([4, 4, 9], 1)]
+    cases = [([3], 1), ([2, 5], 1), ([7, 3, 4], 2), ([5, 1, 8, 2], 3), ([4, 4, 9], 1), ([9, 4], 4)]
     return all(formula(channels, n) == _widths_up(channels, n) for channels, n in cases)
 
 
@@ -443,6 +526,9 @@ def referee_skips(candidate, draw):
                     *_widths_up(channels, layers),
                 ]
             ),
+            "one residual block too many at the end": (
+                lambda channels, layers: [*_widths_up(channels, layers), channels[0]]
+            ),
         },
         unequal: {
             "all skips of a level taken to be of that level's channels": own_level,
@@ -462,14 +548,22 @@ def referee_skips(candidate, draw):
             ),
             "a picture of one channel for the skip of conv_in": _with(first=lambda channels: [1]),
         },
+        "compare the two lists entry by entry": {
+            "the last width off by one": _bent(_last_off_by_one),
+            "two widths in the middle off by one, their sum right": _bent(_moved),
+        },
         "try several numbers of layers": {
             "an error for one layer only": _only(lambda channels, n: n == 1, own_level),
             "an error for two layers only": _only(lambda channels, n: n == 2, own_level),
+            "an error for three layers and more": _only(lambda channels, n: n > 2, own_level),
             "two layers whatever is asked": lambda channels, layers: _widths_up(channels, 2),
         },
         "try one level, two and more": {
             "an error for one level only": _only(
                 lambda channels, n: len(channels) == 1, _one_skip_a_level
+            ),
+            "an error for two levels only": _only(
+                lambda channels, n: len(channels) == 2, own_level
             ),
             "an error for more than two levels only": _only(
                 lambda channels, n: len(channels) > 2, own_level
