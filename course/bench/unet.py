@@ -33,7 +33,8 @@ class UNetCase:
 
 _LATENTS = UNetConfig(4, 4, (64, 128, 256, 256), layers_per_block=2, norm_num_groups=32)
 UNET_CASES = {
-    "digits": UNetCase(DIGITS_UNET, (28, 28), inference=64, training=32),
+    # Digits have 28 pixels; diffusers' UNet2DModel takes only what halves evenly at every level.
+    "digits": UNetCase(DIGITS_UNET, (32, 32), inference=64, training=32),
     "latents 8x8": UNetCase(_LATENTS, (8, 8), inference=32, training=16),
     "latents 32x32": UNetCase(_LATENTS, (32, 32), inference=4, training=4),
 }

@@ -107,7 +107,7 @@ class ResnetBlock2D(nn.Module):
         time = self.time_emb_proj(F.silu(temb))[:, :, None, None]
         if self.scale_shift:
             scale, shift = time.chunk(2, dim=1)
-            h = self.norm2(h) * (1 + scale) + shift
+            h = torch.addcmul(shift, self.norm2(h), 1 + scale)
         else:
             h = self.norm2(h + time)
         h = self.conv2(F.silu(h))

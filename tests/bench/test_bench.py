@@ -238,4 +238,10 @@ def test_bad_words_are_refused_before_any_timing(words, message, monkeypatch):
 def test_the_digits_are_those_of_the_recipe():
     assert unet.UNET_CASES["digits"].config == recipes.find("digits-ddpm").model
     sizes = {name: case.size for name, case in unet.UNET_CASES.items()}
-    assert sizes == {"digits": (28, 28), "latents 8x8": (8, 8), "latents 32x32": (32, 32)}
+    assert sizes == {"digits": (32, 32), "latents 8x8": (8, 8), "latents 32x32": (32, 32)}
+
+
+@pytest.mark.parametrize("case", unet.UNET_CASES.values(), ids=unet.UNET_CASES)
+def test_diffusers_takes_the_size(case):
+    halvings = len(case.config.block_out_channels) - 1
+    assert all(size % 2**halvings == 0 for size in case.size)
