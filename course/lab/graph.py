@@ -32,10 +32,11 @@ COLOURS = {
     "join": ("#ffffff", "#000000"),
     "function": ("#f3f3f3", "#8a8a8a"),
 }
+ROLES = {"main": "#444444", "skip": "#d55e00", "side": "#808080"}
 LINES = {
-    "main": 'color="#444444"',
-    "skip": 'color="#d55e00", fontcolor="#a84a00", penwidth=2.2, weight=0',
-    "side": 'color="#808080", fontcolor="#666666", style=dashed, arrowsize=0.6, weight=0',
+    "main": f'color="{ROLES["main"]}"',
+    "skip": f'color="{ROLES["skip"]}", fontcolor="#a84a00", penwidth=2.2, weight=0',
+    "side": f'color="{ROLES["side"]}", fontcolor="#666666", style=dashed, arrowsize=0.6, weight=0',
 }
 _LOOK = {
     "graph": "fontname=Helvetica, fontsize=11, nodesep=0.25, ranksep=0.3, pad=0.15",
@@ -198,13 +199,12 @@ class Graph:
         return f"  {self._id(edge.source)} -> {self._id(edge.target)} [{LINES[edge.role]}{label}];"
 
     def _legend(self) -> list[tuple[str, str, str]]:
-        """Kinds of boxes and edges that are there: name, fill or "", colour of the line."""
+        """What is there: name, fill of a box or "line" or "dashed", colour of the line."""
         kinds = {node.kind for node in self.view.nodes} - {"input", "output"}
-        roles = {edge.role for edge in self.view.edges} - {"main"}
-        names = {"skip": "skip or shortcut", "side": "side input"}
-        lines = {"skip": "#d55e00", "side": "#808080"}
+        roles = {edge.role for edge in self.view.edges}
         boxes = [(kind, *COLOURS[kind]) for kind in COLOURS if kind in kinds]
-        return boxes + [(names[role], "", lines[role]) for role in names if role in roles]
+        lines = {"skip": ("skip or shortcut", "line"), "side": ("side input", "dashed")}
+        return boxes + [(*lines[role], ROLES[role]) for role in lines if role in roles]
 
 
 def draw(

@@ -25,7 +25,7 @@ def layout(dot: str, title: str, legend: list[tuple[str, str, str]]) -> str:
     Args:
         dot: the graph.
         title: read out where the picture can't be seen.
-        legend: name, fill ("" for a line) and colour of each entry.
+        legend: of each entry its name, the fill of a box or "line" or "dashed", and the colour.
 
     Raises:
         RuntimeError: Graphviz can't lay it out.
@@ -175,12 +175,12 @@ def _add_legend(root: ElementTree.Element, legend: list[tuple[str, str, str]]) -
 
 
 def _swatch(key: ElementTree.Element, fill: str, line: str, x: float, y: float) -> None:
-    if fill:
+    if fill not in ("line", "dashed"):
         look = {"width": "11", "height": "9", "rx": "2", "fill": fill, "stroke": line}
         ElementTree.SubElement(key, f"{{{SVG}}}rect", {"x": f"{x:g}", "y": f"{y:g}", **look})
         return
     look = {"stroke": line, "stroke-width": "2"}
-    if line == "#808080":
+    if fill == "dashed":
         look |= {"stroke-dasharray": "3 2", "stroke-width": "1"}
     ends = {"x1": f"{x:g}", "x2": f"{x + 12:g}", "y1": f"{y + 5:g}", "y2": f"{y + 5:g}"}
     ElementTree.SubElement(key, f"{{{SVG}}}line", {**ends, **look})
