@@ -115,6 +115,6 @@ def test_wheel_holds_the_package_and_nothing_else(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     packaged = {name for name in names if not re.match(r"course_image_generation-[^/]*/", name)}
-    expected = {name for name in files if re.fullmatch(r"course/.*\.(py|mplstyle)", name)}
+    expected = {name for name in files if re.fullmatch(r"course/.*\.(py|mplstyle|html)", name)}
     assert packaged == expected
     assert any(name.endswith("/LICENSE") for name in names)
