@@ -19,12 +19,16 @@ def no_typecheck():
 
 def pytest_terminal_summary(terminalreporter):
     """A table of what the tests in parity/ measured; here, where pytest-xdist finds it."""
-    gaps = {}
+    gaps, counts = {}, []
     for outcome in ("passed", "failed"):
         for report in terminalreporter.getreports(outcome):
             for name, value in report.user_properties:
                 if name == "parity":
                     gaps.setdefault(value[0], []).append(value[1])
+                elif name == "counts":
+                    counts.append(value)
+    for line in counts:
+        terminalreporter.write_line(line)
     if not gaps:
         return
     terminalreporter.section("worst difference from diffusers, float64")

@@ -1,4 +1,4 @@
-"""Attention, and the transformer that a U-Net puts behind its residual blocks.
+"""Attention, of tokens to each other and to those of a context.
 
 Names and tensors are those of Stable Diffusion 1.5 in diffusers. A mask is True where a token may
 be looked at.
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -39,22 +39,54 @@ def attention(
     return probabilities @ v, probabilities
 
 
-class ConstantContext:
-    """Context tokens for many calls: each layer computes its keys and values in the first one only.
+class Context:
+    """What a U-Net is told besides the time: tokens to look at, and what is added to the time.
 
-    Made for sampling, where the text stays the same at all steps. It must not outlive a change of
-    the weights, and takes no gradient.
+    Args:
+        tokens: for the transformers.
+        mask: True where a token may be looked at; None for everywhere.
+        added: for the time embedding: the class of each sample, or one vector of each, as that of
+            its whole text.
+        constant: promises that the weights stay as they are as long as this object is used, and
+            asks for no gradient to the tokens: each layer then computes its keys and values in its
+            first call only. Made for sampling, where the text is the same at all steps.
 
-    Attributes:
-        tokens: `(B, M, D)`.
+    Raises:
+        ValueError: shapes or dtypes are not as above, or a mask hides all tokens of a sample.
     """
 
-    def __init__(self, tokens: Tokens):
-        self.tokens = tokens
+    def __init__(
+        self,
+        tokens: Tokens | None = None,
+        mask: Bool[Tensor, "B M"] | None = None,
+        added: Int64[Tensor, " B"] | Float[Tensor, "B P"] | None = None,
+        constant: bool = False,
+    ):
+        if tokens is not None:
+            _check_tokens("tokens", tokens)
+        if mask is not None:
+            if tokens is None:
+                raise ValueError("mask: expected None without tokens")
+            _check_mask(mask, [tuple(tokens.shape[:2])])
+        if tokens is not None and added is not None and len(tokens) != len(added):
+            raise ValueError(f"added: expected {len(tokens)}, as tokens, came {len(added)}")
+        self.tokens, self.mask, self.added, self.constant = tokens, mask, added, constant
         self._kept: dict[nn.Module, tuple[Tensor, Tensor]] = {}
+
+    @staticmethod
+    def of(value: "Context | Tensor | None") -> "Context":
+        """A tensor with three axes are tokens, any other is added to the time embedding."""
+        if isinstance(value, Context):
+            return value
+        if isinstance(value, Tensor) and value.ndim == 3:
+            _check_tokens("context", value)
+            return Context(value)
+        return Context(added=value)
 
     def keys_values(self, layer: "Attention") -> tuple[Heads, Heads]:
         """Those of one layer."""
+        if not self.constant:
+            return layer.keys_values(self.tokens)
         if layer not in self._kept:
             with torch.no_grad():
                 self._kept[layer] = layer.keys_values(self.tokens)
@@ -102,7 +134,7 @@ class Attention(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "B N C"],
-        context: Tokens | ConstantContext | None = None,
+        context: Tokens | Context | None = None,
         mask: Mask | None = None,
     ) -> Float[Tensor, "B N C"]:
         """What each token takes from those that it may look at.
@@ -111,19 +143,25 @@ class Attention(nn.Module):
             x: tokens that ask.
             context: tokens to look at, for a layer that was made with `cross_attention_dim`.
             mask: True where a token may be looked at: of shape (B, M), or (B, N, M) to tell the
-                tokens that ask apart.
+                tokens that ask apart; None for that of the context, if it has one.
 
         Raises:
             ValueError: shapes or dtypes are not as above, or some token may look at none.
         """
-        self._check(x, context)
+        tokens = context.tokens if isinstance(context, Context) else context
+        self._check(x, tokens)
         q = self._split(self.to_q(x))
-        if isinstance(context, ConstantContext):
+        if isinstance(context, Context):
             k, v = context.keys_values(self)
         else:
-            k, v = self.keys_values(context if self.is_cross else x)
+            k, v = self.keys_values(tokens if self.is_cross else x)
         if mask is not None:
-            mask = _for_heads(mask, q, k)
+            _check_mask(mask, [(len(x), k.shape[2]), (len(x), x.shape[1], k.shape[2])])
+        elif isinstance(context, Context):
+            mask = context.mask
+        if mask is not None:
+            # The same for all heads: (B, 1, 1 or N, M).
+            mask = mask[:, None, None] if mask.ndim == 2 else mask[:, None]
         if self.record is None:
             out = F.scaled_dot_product_attention(q, k, v, mask)
         else:
@@ -138,126 +176,15 @@ class Attention(nn.Module):
     def _split(self, x: Float[Tensor, "B N _"]) -> Heads:
         return rearrange(x, "b n (heads d) -> b heads n d", heads=self.heads)
 
-    def _check(self, x: Tensor, context: Tensor | ConstantContext | None) -> None:
-        given = {"x": (x, self.to_q.in_features)}
-        if self.is_cross:
-            tokens = context.tokens if isinstance(context, ConstantContext) else context
-            given["context"] = (tokens, self.to_k.in_features)
-        elif context is not None:
-            raise ValueError("context: expected None, for this layer attends to its own tokens")
-        for name, (tokens, width) in given.items():
-            if not isinstance(tokens, Tensor) or tokens.ndim != 3 or tokens.shape[-1] != width:
-                came = tuple(tokens.shape) if isinstance(tokens, Tensor) else tokens
-                raise ValueError(f"{name}: expected tokens of shape (B, N, {width}), came {came}")
-        if self.is_cross and given["context"][0].shape[0] != len(x):
-            raise ValueError(
-                f"context: expected {len(x)} in the batch, as x, came {len(given['context'][0])}"
-            )
-
-
-class GEGLU(nn.Module):
-    """One linear layer gives values and gates; each value is multiplied with GELU of its gate.
-
-    Source: Shazeer 2020, "GLU variants improve transformer", equation 6.
-    """
-
-    def __init__(self, dim_in: int, dim_out: int):
-        super().__init__()
-        self.proj = nn.Linear(dim_in, 2 * dim_out)
-
-    def forward(self, x: Float[Tensor, "*batch C"]) -> Float[Tensor, "*batch E"]:
-        value, gate = self.proj(x).chunk(2, dim=-1)
-        return value * F.gelu(gate)
-
-
-class FeedForward(nn.Module):
-    """To four times the width and back, each token by itself."""
-
-    def __init__(self, dim: int):
-        super().__init__()
-        # The place in the middle is that of the dropout in diffusers: it keeps the names equal.
-        self.net = nn.Sequential(GEGLU(dim, 4 * dim), nn.Identity(), nn.Linear(4 * dim, dim))
-
-    def forward(self, x: Float[Tensor, "B N C"]) -> Float[Tensor, "B N C"]:
-        return self.net(x)
-
-
-class BasicTransformerBlock(nn.Module):
-    """Attention to each other, attention to the context, feed-forward; each normalised and added.
-
-    Source: lecture 002, "Spatial transformer"; lecture 000, equations 16-19, where no input is
-    added and the feed-forward is missing.
-    """
-
-    def __init__(self, dim: int, heads: int, dim_head: int, cross_attention_dim: int):
-        super().__init__()
-        self.norm1 = nn.LayerNorm(dim)
-        self.attn1 = Attention(dim, None, heads, dim_head)
-        self.norm2 = nn.LayerNorm(dim)
-        self.attn2 = Attention(dim, cross_attention_dim, heads, dim_head)
-        self.norm3 = nn.LayerNorm(dim)
-        self.ff = FeedForward(dim)
-
-    def forward(
-        self,
-        x: Float[Tensor, "B N C"],
-        context: Tokens | ConstantContext,
-        mask: Mask | None = None,
-    ) -> Float[Tensor, "B N C"]:
-        """Tokens after one round; `mask` says which tokens of the context may be looked at."""
-        x = x + self.attn1(self.norm1(x))
-        x = x + self.attn2(self.norm2(x), context, mask)
-        return x + self.ff(self.norm3(x))
-
-
-class Transformer2DModel(nn.Module):
-    """Pixels become tokens, look at each other and at the context, and become pixels again.
-
-    Args:
-        channels: of the picture; `heads` divides it.
-        heads: of every attention.
-        cross_attention_dim: width of the tokens of the context.
-        layers: blocks, one after the other.
-        groups: of the normalisation at the start.
-
-    Raises:
-        ValueError: `heads` or `groups` does not divide `channels`.
-
-    Source: Rombach et al. 2022, section 3.3 and appendix E.2.1, "spatial transformer".
-    """
-
-    def __init__(
-        self,
-        channels: int,
-        heads: int,
-        cross_attention_dim: int,
-        layers: int = 1,
-        groups: int = 32,
-    ):
-        super().__init__()
-        for name, parts in (("heads", heads), ("groups", groups)):
-            if parts < 1 or channels % parts:
-                raise ValueError(f"{name}: expected a divisor of {channels} channels, came {parts}")
-        self.norm = nn.GroupNorm(groups, channels, eps=1e-6)
-        self.proj_in = nn.Conv2d(channels, channels, 1)
-        self.transformer_blocks = nn.ModuleList(
-            BasicTransformerBlock(channels, heads, channels // heads, cross_attention_dim)
-            for _ in range(layers)
-        )
-        self.proj_out = nn.Conv2d(channels, channels, 1)
-
-    def forward(
-        self,
-        x: Float[Tensor, "B C H W"],
-        context: Tokens | ConstantContext,
-        mask: Mask | None = None,
-    ) -> Float[Tensor, "B C H W"]:
-        """The picture, changed by what its pixels have seen."""
-        height = x.shape[2]
-        tokens = rearrange(self.proj_in(self.norm(x)), "b c h w -> b (h w) c")
-        for block in self.transformer_blocks:
-            tokens = block(tokens, context, mask)
-        return x + self.proj_out(rearrange(tokens, "b (h w) c -> b c h w", h=height))
+    def _check(self, x: Tensor, tokens: Tensor | None) -> None:
+        _check_tokens("x", x, self.to_q.in_features)
+        if not self.is_cross:
+            if tokens is not None:
+                raise ValueError("context: expected None, for this layer attends to its own tokens")
+            return
+        _check_tokens("context", tokens, self.to_k.in_features)
+        if len(tokens) != len(x):
+            raise ValueError(f"context: expected {len(x)} in the batch, as x, came {len(tokens)}")
 
 
 @contextmanager
@@ -283,15 +210,23 @@ def record_attention(model: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
             layer.record = before[name]
 
 
-def _for_heads(mask: Tensor, q: Tensor, k: Tensor) -> Tensor:
-    """A mask that is the same for all heads, `(B, 1, 1 or N, M)`."""
-    batch, _, n, _ = q.shape
-    m = k.shape[2]
-    if mask.dtype != torch.bool or mask.shape not in ((batch, m), (batch, n, m)):
+def _check_tokens(name: str, tokens: Tensor | None, width: int | None = None) -> None:
+    if (
+        not isinstance(tokens, Tensor)
+        or tokens.ndim != 3
+        or not tokens.is_floating_point()
+        or width not in (None, tokens.shape[-1])
+    ):
+        came = tuple(tokens.shape) if isinstance(tokens, Tensor) else tokens
+        wanted = "D" if width is None else width
+        raise ValueError(f"{name}: expected tokens of shape (B, N, {wanted}), came {came}")
+
+
+def _check_mask(mask: Tensor, shapes: list[tuple[int, ...]]) -> None:
+    if mask.dtype != torch.bool or tuple(mask.shape) not in shapes:
         raise ValueError(
-            f"mask: expected bool of shape ({batch}, {m}) or ({batch}, {n}, {m}), "
+            f"mask: expected bool of shape {' or '.join(map(str, shapes))}, "
             f"came {mask.dtype} {tuple(mask.shape)}"
         )
     if mask.device.type != "meta" and not mask.any(-1).all():
         raise ValueError("mask: expected at least one True for each token, came a row without any")
-    return mask[:, None, None] if mask.ndim == 2 else mask[:, None]

@@ -7,10 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from course.models.classifier import Classifier, ClassifierConfig
-from course.models.unet import UNet2DConditionModel, UNetConfig
+from course.models.unet import UNet2DConditionModel
 from course.models.unet2015 import UNet2015
+from course.models.unet_config import UNetConfig
 from course.models.vae import cnn_vae, mlp_vae
 
+SD15_UNET = UNetConfig(cross_attention_dim=768)
 DIGITS_UNET = UNetConfig(
     in_channels=1,
     out_channels=1,
@@ -48,9 +50,9 @@ class Configuration:
 
 CONFIGURATIONS = {
     "unet": Configuration(
-        "U-Net of the size of Stable Diffusion 1.5's, its residual blocks only",
-        lambda: UNet2DConditionModel(UNetConfig()),
-        {"xt": (1, 4, 64, 64), "t": (1,)},
+        "U-Net of Stable Diffusion 1.5",
+        lambda: UNet2DConditionModel(SD15_UNET),
+        {"xt": (1, 4, 64, 64), "t": (1,), "context": (1, 77, 768)},
     ),
     "digits-ddpm": Configuration(
         "U-Net that draws digits, of notebook 23",

@@ -16,7 +16,8 @@ from torch.nn import functional as F
 from course.lab.receptive_field import Window, footprint, r_pure, r_unet, theoretical
 from course.models import layers
 from course.models.resnet import Downsample2D, ResnetBlock2D, Upsample2D
-from course.models.unet import DownBlock2D, MidBlock2D, UNetConfig, UpBlock2D
+from course.models.unet_blocks import DownBlock2D, MidBlock2D, UpBlock2D
+from course.models.unet_config import UNetConfig
 
 CONFIG = UNetConfig(block_out_channels=(8,), norm_num_groups=4)
 

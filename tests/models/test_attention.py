@@ -3,13 +3,8 @@
 import pytest
 import torch
 
-from course.models.attention import (
-    Attention,
-    ConstantContext,
-    Transformer2DModel,
-    attention,
-    record_attention,
-)
+from course.models.attention import Attention, Context, attention, record_attention
+from course.models.transformer import Transformer2DModel
 
 
 def draws(*shape, seed=0):
@@ -68,7 +63,7 @@ def test_a_permutation_goes_through_and_positions_are_not_seen():
 
 def test_a_constant_context_is_projected_once_and_per_layer():
     first, second, x, context = layer(), layer(seed=1), draws(2, 6, 4), draws(2, 5, 5, seed=1)
-    constant, calls = ConstantContext(context), []
+    constant, calls = Context(context, constant=True), []
     first.to_k.register_forward_hook(lambda *_: calls.append(1))
     for seed in range(3):
         x = draws(2, 6, 4, seed=seed)
@@ -115,9 +110,10 @@ def test_pixels_keep_their_places():
 def test_bad_arguments_are_named(no_typecheck):
     cross, own, x, context = layer(), layer(cross=None), draws(2, 6, 4), draws(2, 5, 5)
     mask = torch.ones(2, 5, dtype=torch.bool)
+    spatial, words = Transformer2DModel(8, 2, 5, groups=4).double(), draws(2, 5, 5)
     for call, message in (
         (lambda: cross(x, context[..., :4]), r"context: .*\(B, N, 5\), came \(2, 5, 4\)"),
-        (lambda: cross(x, ConstantContext(context[..., :4])), "context: "),
+        (lambda: cross(x, Context(context[..., :4])), "context: "),
         (lambda: cross(x, context[:1]), "context: expected 2 in the batch, as x, came 1"),
         (lambda: cross(x), "context: .*came None"),
         (lambda: own(x, context), "context: expected None"),
@@ -127,6 +123,8 @@ def test_bad_arguments_are_named(no_typecheck):
         (lambda: cross(x, context, mask[:, :4]), r"mask: .*\(2, 5\) or \(2, 6, 5\).*\(2, 4\)"),
         (lambda: cross(x, context, ~mask), "mask: .*row without any"),
         (lambda: cross(x, context, torch.full((2, 5), float("nan"))), "mask: "),
+        (lambda: spatial(draws(2, 8, 3), words), r"x: expected shape \(B, 8, H, W\).*\(2, 8, 3\)"),
+        (lambda: spatial(draws(2, 4, 3, 3), words), r"x: expected shape \(B, 8, .*\(2, 4, 3, 3\)"),
         (lambda: Attention(4, heads=0), "heads: .*came 0"),
         (lambda: Attention(4, dim_head=0), "dim_head: "),
         (lambda: Transformer2DModel(8, 3, 5, groups=4), "heads: expected a divisor of 8.*came 3"),

@@ -6,12 +6,15 @@ import pytest
 import torch
 from torch import nn
 
+from course.models.attention import Context
 from course.models.resnet import Downsample2D, ResnetBlock2D, timestep_embedding
-from course.models.unet import UNet2DConditionModel, UNetConfig
+from course.models.unet import UNet2DConditionModel
+from course.models.unet_config import UNetConfig
 from course.training import recipes
 
 CONFIG = UNetConfig(2, 5, (8, 24), layers_per_block=2, norm_num_groups=4)
 CLASSES = replace(CONFIG, num_class_embeds=4)
+WORDS = replace(CONFIG, cross_attention_dim=6, num_attention_heads=2)
 SCALE_SHIFT = replace(CONFIG, resnet_time_scale_shift="scale_shift")
 
 
@@ -48,25 +51,6 @@ def test_names_are_those_of_stable_diffusion():
     assert {"mid_block.resnets.0.norm1.weight", "mid_block.resnets.1.conv2.bias"} <= names
     assert {"conv_in.weight", "conv_norm_out.weight", "conv_out.bias"} <= names
     assert {"time_embedding.linear_1.weight", "time_embedding.linear_2.bias"} <= names
-
-
-def test_at_full_size_it_has_stable_diffusions_residual_blocks():
-    """Counts of sd15.md, A1, on the meta device: all but what attention adds."""
-    with torch.device("meta"):
-        model = UNet2DConditionModel(UNetConfig())
-
-    def count(module):
-        return sum(p.numel() for p in module.parameters())
-
-    assert count(model.down_blocks[0].resnets[0]) == 2_255_040
-    assert count(model.down_blocks[1].resnets[0]) == 6_558_080
-    assert count(model.up_blocks[0].resnets[0]) == 49_164_800
-    assert count(model.up_blocks[3].resnets[2]) == 3_382_400
-    assert count(model.down_blocks[3]) == 62_277_120
-    assert count(model.up_blocks[0]) == 162_241_280
-    assert count(model.time_embedding) == 2_050_560
-    assert count(model.conv_in) == 11_840
-    assert count(model.conv_out) == 11_524
 
 
 def test_the_waves_are_cosines_then_sines_of_falling_frequencies():
@@ -220,9 +204,59 @@ def test_the_committed_network_is_of_this_code():
     assert model(x, t).shape == x.shape
 
 
+def test_words_reach_every_pixel_and_hidden_ones_none():
+    model, (x, t) = ours(WORDS), inputs(WORDS)
+    tokens = draws(3, 4, 6, seed=1)
+    mask = torch.tensor([[True, True, False, True]] * 3)
+    other = torch.where(mask[..., None], tokens, draws(3, 4, 6, seed=2))
+    assert (model(x, t, tokens) != model(x, t, other)).all()
+    assert torch.equal(model(x, t, Context(tokens, mask)), model(x, t, Context(other, mask)))
+
+
+def test_the_order_of_words_is_the_text_encoders_to_tell():
+    model, (x, t) = ours(WORDS), inputs(WORDS)
+    tokens = draws(3, 4, 6, seed=1)
+    turned = tokens[:, [2, 0, 3, 1]]
+    torch.testing.assert_close(model(x, t, tokens), model(x, t, turned), rtol=0, atol=1e-12)
+
+
+def test_a_vector_is_added_to_the_time():
+    config = replace(WORDS, projection_class_embeddings_input_dim=9)
+    model, (x, t) = ours(config), inputs(config)
+    tokens, vector = draws(3, 4, 6, seed=1), draws(3, 9, seed=2)
+    got = model(x, t, Context(tokens, added=vector))
+    with torch.no_grad():
+        model.class_embedding.bias += model.class_embedding(vector[0]) - model.class_embedding.bias
+    alike = model(x, t, Context(tokens, added=torch.zeros_like(vector)))
+    torch.testing.assert_close(alike[0], got[0], rtol=0, atol=1e-12)
+    assert not torch.allclose(alike[1], got[1])
+
+
+@pytest.mark.parametrize("levels", [None, (), (0,), (1,), (0, 1)])
+def test_which_levels_attend(levels):
+    names = set(ours(replace(WORDS, attention_levels=levels)).state_dict())
+    attending = {0} if levels is None else set(levels)
+    for level in (0, 1):
+        block = f"down_blocks.{level}.attentions.1.proj_in.weight"
+        mirror = f"up_blocks.{1 - level}.attentions.2.proj_in.weight"
+        assert (block in names) == (mirror in names) == (level in attending)
+    assert "mid_block.attentions.0.proj_out.bias" in names
+
+
+def test_zeros_silence_the_transformers_at_first():
+    config = replace(WORDS, zero_init=True)
+    model = ours(config)
+    assert not model.mid_block.attentions[0].proj_out.weight.any()
+    x = draws(3, 24, 3, 5)
+    words = Context(draws(3, 4, 6))
+    assert torch.equal(model.mid_block.attentions[0](x, words), x)
+
+
 def test_bad_arguments_are_named(no_typecheck):
     model, plain = UNet2DConditionModel(CLASSES), UNet2DConditionModel(CONFIG)
-    x, t = torch.zeros(2, 2, 8, 8), torch.tensor([0, 1])
+    words = UNet2DConditionModel(WORDS)
+    vector = UNet2DConditionModel(replace(CONFIG, projection_class_embeddings_input_dim=9))
+    x, t, tokens = torch.zeros(2, 2, 8, 8), torch.tensor([0, 1]), torch.zeros(2, 3, 6)
     for call, message in (
         (lambda: model(x[:, :1], t), r"xt: expected shape \(B, 2, H, W\), came \(2, 1, 8, 8\)"),
         (lambda: model(x[0], t), "xt: "),
@@ -230,8 +264,35 @@ def test_bad_arguments_are_named(no_typecheck):
         (lambda: model(x, t[:1]), r"t: .*\(2,\).*\(1,\)"),
         (lambda: model(x, None), r"t: expected int64 of shape \(2,\), came None"),
         (lambda: model(x, 7), r"t: .*came 7"),
-        (lambda: plain(x, t, t), "context: expected None"),
-        (lambda: plain(x, t, torch.zeros(2, 3, 4)), "context: expected None"),
+        (lambda: plain(x, t, t), "context: expected no classes and no vector"),
+        (lambda: plain(x, t, torch.zeros(2, 3, 4)), "context: expected no tokens"),
+        (lambda: words(x, t), r"context: expected tokens of shape \(2, M, 6\), came none"),
+        (lambda: words(x, t, t), "context: expected tokens .*came none"),
+        (lambda: words(x, t, tokens[..., :5]), r"context: .*\(B, N, 6\), came \(2, 3, 5\)"),
+        (lambda: words(x, t, tokens[:1]), "context: expected 2 in the batch, as x, came 1"),
+        (lambda: words(x, t, tokens.long()), "context: "),
+        (lambda: words(x, t, Context(tokens, added=t)), "context: expected no classes"),
+        (lambda: vector(x, t), r"context: expected vectors of shape \(2, 9\), came None"),
+        (lambda: vector(x, t, tokens[:, 0]), r"context: expected vectors.*\(2, 9\).*\(2, 6\)"),
+        (lambda: vector(x, t, torch.zeros(2, 9).long()), "context: expected vectors.*int64"),
+        (lambda: Context(tokens, torch.ones(2, 4).bool()), r"mask: .*\(2, 3\).*\(2, 4\)"),
+        (lambda: Context(tokens, torch.full((2, 3), float("nan"))), "mask: expected bool.*float32"),
+        (lambda: Context(tokens, torch.zeros(2, 3).bool()), "mask: .*row without any"),
+        (lambda: Context(mask=torch.ones(2, 3).bool()), "mask: expected None without tokens"),
+        (lambda: Context(tokens[0]), r"tokens: .*\(3, 6\)"),
+        (lambda: Context(tokens, added=t[:1]), "added: expected 2, as tokens, came 1"),
+        (
+            lambda: replace(WORDS, num_attention_heads=3),
+            "num_attention_heads: .*8 channels, came 3",
+        ),
+        (lambda: replace(WORDS, num_attention_heads=0), "num_attention_heads: .*came 0"),
+        (lambda: replace(WORDS, cross_attention_dim=0), "cross_attention_dim: .*came 0"),
+        (lambda: replace(WORDS, attention_levels=(2,)), r"attention_levels: .*0\.\.1.*\(2,\)"),
+        (lambda: replace(CONFIG, attention_levels=(0,)), "attention_levels: .*without cross_att"),
+        (
+            lambda: replace(CLASSES, projection_class_embeddings_input_dim=3),
+            "projection_class_embeddings_input_dim: expected None beside num_class_embeds = 4",
+        ),
         (lambda: model(x, t, t[:1]), r"context: .*\(2,\).*\(1,\)"),
         (lambda: model(x, t, t.float()), r"context: .*float32"),
         (lambda: model(x, t, torch.tensor([0, 4])), r"context: .*0\.\.3, came \[0, 4\]"),

@@ -7,15 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from course.models.attention import (
-    Attention,
-    BasicTransformerBlock,
-    ConstantContext,
-    FeedForward,
-    Transformer2DModel,
-    attention,
-    record_attention,
-)
+from course.models.attention import Attention, Context, attention, record_attention
+from course.models.transformer import BasicTransformerBlock, FeedForward, Transformer2DModel
 
 B, N, M, HEADS, D = 3, 10, 7, 2, 6  # tokens that ask, tokens that are looked at, width of a head
 C, CONTEXT = 12, 5
@@ -111,7 +104,7 @@ def test_the_block_equals_diffusers(masked, same):
     added = None if mask is None else (~mask).double()[:, None] * -1e9
     same(
         "BasicTransformerBlock",
-        ours(x, context, mask),
+        ours(x, Context(context, mask)),
         theirs(x, encoder_hidden_states=context, encoder_attention_mask=added),
     )
 
@@ -135,6 +128,6 @@ def test_the_spatial_transformer_equals_diffusers(layers, size, same):
     want = theirs(x, encoder_hidden_states=context).sample
     same("Transformer2DModel", ours(x, context), want)
     with torch.no_grad():
-        constant = ConstantContext(context)
+        constant = Context(context, constant=True)
         for _ in range(2):
             same("Transformer2DModel, kept keys", ours(x, constant), want)

@@ -1,11 +1,15 @@
 """The U-Net is diffusers', block by block, name by name and number by number."""
 
+from dataclasses import replace
+
 import diffusers
 import pytest
 import torch
 from diffusers.models import embeddings, resnet
 from diffusers.models.unets import unet_2d_blocks
 
+from course.models.attention import Context
+from course.models.configs import SD15_UNET
 from course.models.resnet import (
     Downsample2D,
     ResnetBlock2D,
@@ -13,7 +17,9 @@ from course.models.resnet import (
     Upsample2D,
     timestep_embedding,
 )
-from course.models.unet import DownBlock2D, MidBlock2D, UNet2DConditionModel, UNetConfig, UpBlock2D
+from course.models.unet import UNet2DConditionModel
+from course.models.unet_blocks import DownBlock2D, MidBlock2D, UpBlock2D
+from course.models.unet_config import UNetConfig
 
 NORMS = ("default", "scale_shift")
 TEMB = 11
@@ -30,7 +36,41 @@ CONFIGS = {
         4, 1, (6, 12), 1, 3, 1e-6, "scale_shift", num_class_embeds=3, zero_init=True
     ),
 }
+CONDITIONAL = {
+    "as Stable Diffusion, narrow": UNetConfig(
+        4, 4, (8, 16, 24, 24), 2, norm_num_groups=4, cross_attention_dim=10, num_attention_heads=4
+    ),
+    "attention at level 1 only": UNetConfig(
+        2, 3, (12, 8, 20), 1, 4, cross_attention_dim=5, num_attention_heads=2, attention_levels=(1,)
+    ),
+    "attention everywhere, scale and shift": UNetConfig(
+        3,
+        2,
+        (6, 12),
+        1,
+        3,
+        1e-6,
+        "scale_shift",
+        cross_attention_dim=7,
+        num_attention_heads=3,
+        attention_levels=(0, 1),
+    ),
+    "tokens and classes": UNetConfig(
+        1, 1, (8, 16), 1, 4, num_class_embeds=5, cross_attention_dim=6, num_attention_heads=2
+    ),
+    "tokens and a vector": UNetConfig(
+        1,
+        1,
+        (8, 16),
+        2,
+        4,
+        cross_attention_dim=6,
+        num_attention_heads=1,
+        projection_class_embeddings_input_dim=9,
+    ),
+}
 SIZES = [(13, 22), (7, 5), (1, 3), (9, 16), (12, 20)]
+TOKENS = 7
 
 
 def draws(*shape, seed=0):
@@ -54,8 +94,9 @@ def twins(ours, theirs):
 
 
 def options(config):
-    """The configuration in the words of diffusers, attention left out."""
-    levels = len(config.block_out_channels)
+    """The configuration in the words of diffusers."""
+    levels = range(len(config.block_out_channels))
+    kinds = ["CrossAttn" * config.attends(level) for level in levels]
     return {
         "in_channels": config.in_channels,
         "out_channels": config.out_channels,
@@ -65,11 +106,46 @@ def options(config):
         "norm_eps": config.norm_eps,
         "resnet_time_scale_shift": config.resnet_time_scale_shift,
         "num_class_embeds": config.num_class_embeds,
-        "down_block_types": ("DownBlock2D",) * levels,
-        "up_block_types": ("UpBlock2D",) * levels,
+        "down_block_types": tuple(f"{kind}DownBlock2D" for kind in kinds),
+        "up_block_types": tuple(f"{kind}UpBlock2D" for kind in reversed(kinds)),
         "freq_shift": 0,
         "flip_sin_to_cos": True,
     }
+
+
+def conditional(config):
+    """Diffusers' conditional U-Net of that configuration."""
+    more = {
+        "cross_attention_dim": config.cross_attention_dim,
+        # So it is named there: the number of heads.
+        "attention_head_dim": config.num_attention_heads,
+    }
+    if config.projection_class_embeddings_input_dim is not None:
+        width = config.projection_class_embeddings_input_dim
+        more |= {
+            "class_embed_type": "simple_projection",
+            "projection_class_embeddings_input_dim": width,
+        }
+    return diffusers.UNet2DConditionModel(**options(config) | more)
+
+
+def context_of(config, batch=3, masked=False):
+    """Tokens, and what else the configuration asks for; and the same in the words of diffusers."""
+    tokens = draws(batch, TOKENS, config.cross_attention_dim, seed=5)
+    mask = added = None
+    if masked:
+        mask = draws(batch, TOKENS, seed=6) > 0
+        mask[:, 2] = True
+    if config.num_class_embeds is not None:
+        added = torch.arange(batch) % config.num_class_embeds
+    elif config.projection_class_embeddings_input_dim is not None:
+        added = draws(batch, config.projection_class_embeddings_input_dim, seed=7)
+    theirs = {
+        "encoder_hidden_states": tokens,
+        "class_labels": added,
+        "encoder_attention_mask": mask,
+    }
+    return Context(tokens, mask, added), theirs
 
 
 def inputs(config, height=12, width=20):
@@ -235,3 +311,84 @@ def test_sizes_that_do_not_divide(same, name, size):
     words = torch.zeros(3, 1, 4, dtype=torch.float64)
     want = theirs(x, t, encoder_hidden_states=words, class_labels=context).sample
     same(f"UNet2DConditionModel, {name}", ours(x, t, context), want)
+
+
+@pytest.mark.parametrize("size", [(12, 20), (13, 22), (1, 3)])
+@pytest.mark.parametrize("name", CONDITIONAL)
+def test_the_conditional_network(same, name, size):
+    config = CONDITIONAL[name]
+    ours, theirs = twins(UNet2DConditionModel(config), conditional(config))
+    x, t, _ = inputs(replace(config, num_class_embeds=None), *size)
+    for masked in (False, True):
+        context, words = context_of(config, masked=masked)
+        want = theirs(x, t, **words).sample
+        same(f"UNet2DConditionModel, {name}", ours(x, t, context), want)
+        constant = Context(context.tokens, context.mask, context.added, constant=True)
+        with torch.no_grad():
+            for _ in range(2):
+                same("UNet2DConditionModel, kept keys", ours(x, t, constant), want)
+
+
+@pytest.mark.parametrize("name", CONDITIONAL)
+def test_gradients_of_the_conditional_network(same, name):
+    config = CONDITIONAL[name]
+    ours, theirs = twins(UNet2DConditionModel(config), conditional(config))
+    x, t, _ = inputs(replace(config, num_class_embeds=None))
+    context, words = context_of(config)
+    ours(x, t, context).square().mean().backward()
+    theirs(x, t, **words).sample.square().mean().backward()
+    wanted = dict(theirs.named_parameters())
+    got, want = (
+        torch.cat([grads[name].grad.flatten() for name in wanted])
+        for grads in (dict(ours.named_parameters()), wanted)
+    )
+    same("UNet2DConditionModel, all gradients", got, want)
+
+
+def test_at_full_size_it_is_stable_diffusions(record_property):
+    """Names, shapes and counts, on the meta device; counts of sd15.md, A1."""
+    with torch.device("meta"):
+        ours, theirs = UNet2DConditionModel(SD15_UNET), conditional(SD15_UNET)
+    got, want = ours.state_dict(), theirs.state_dict()
+    assert {name: tuple(value.shape) for name, value in got.items()} == {
+        name: tuple(value.shape) for name, value in want.items()
+    }
+    count = sum(value.numel() for value in got.values())
+    assert len(got) == 686
+    assert count == 859_520_964
+    record_property("counts", f"SD15_UNET: {count:,} parameters in {len(got)} tensors")
+
+    def parameters(module):
+        return sum(p.numel() for p in module.parameters())
+
+    down, up = ours.down_blocks, ours.up_blocks
+    assert [parameters(b) for b in down] == [10_524_480, 36_818_560, 139_992_320, 62_277_120]
+    assert [parameters(b) for b in up] == [162_241_280, 258_330_880, 71_413_120, 18_810_560]
+    assert parameters(ours.mid_block) == 97_038_080
+    assert [parameters(b.attentions[0]) for b in down[:3]] == [2_546_240, 9_188_480, 34_760_960]
+
+
+@pytest.mark.slow
+def test_at_full_size_it_computes_what_diffusers_does(record_property):
+    """Float32, all 860 million weights, a small latent: the largest difference, of numbers about 1.
+
+    Built without numbers and filled in place, so that two copies never hold more than the weights.
+    """
+    with torch.device("meta"):
+        ours, theirs = UNet2DConditionModel(SD15_UNET), conditional(SD15_UNET)
+    ours.to_empty(device="cpu")
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for p in ours.parameters():
+            scale = 0.1 if p.ndim == 1 else p[0].numel() ** -0.5
+            p.normal_(generator=generator).mul_(scale).add_(p.ndim == 1)
+    theirs.load_state_dict(ours.state_dict(), assign=True)
+    xt = torch.randn(2, 4, 8, 16, generator=generator)
+    tokens = torch.randn(2, 77, 768, generator=generator)
+    t = torch.tensor([981, 1])
+    with torch.inference_mode():
+        got = ours(xt, t, tokens)
+        want = theirs(xt, t, tokens).sample
+    gap = ((got - want).abs().max() / want.abs().max()).item()
+    record_property("counts", f"SD15_UNET, float32, latent 8x16: worst difference {gap:.1e}")
+    assert gap <= 1e-4
