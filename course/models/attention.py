@@ -83,6 +83,23 @@ class Context:
             return Context(value)
         return Context(added=value)
 
+    @staticmethod
+    def batch(*values: "Context | Tensor") -> "Context":
+        """Several contexts as one batch, constant.
+
+        Raises:
+            ValueError: they are not of one kind and shape.
+        """
+        contexts = [Context.of(value) for value in values]
+        parts = {}
+        for name in ("tokens", "mask", "added"):
+            found = [getattr(context, name) for context in contexts]
+            shapes = [None if part is None else tuple(part.shape[1:]) for part in found]
+            if len(set(shapes)) > 1:
+                raise ValueError(f"{name}: expected one kind and shape in all, came {shapes}")
+            parts[name] = None if found[0] is None else torch.cat(found)
+        return Context(**parts, constant=True)
+
     def keys_values(self, layer: "Attention") -> tuple[Heads, Heads]:
         """Those of one layer."""
         if not self.constant:

@@ -1,0 +1,117 @@
+"""Packed weights change nothing but the time."""
+
+import pytest
+import torch
+from torch import nn
+
+from course.models.attention import Context
+from course.models.packing import packed_weights
+from course.models.unet import UNet2DConditionModel
+from course.models.unet_config import UNetConfig
+
+oneDNN = pytest.mark.skipif(
+    not torch.backends.mkldnn.is_available(), reason="torch was built without oneDNN"
+)
+
+
+def network():
+    torch.manual_seed(0)
+    config = UNetConfig(2, 3, (8, 24), 1, 4, cross_attention_dim=6, num_attention_heads=2)
+    return UNet2DConditionModel(config).eval()
+
+
+def inputs(batch=3, height=12, width=20):
+    generator = torch.Generator().manual_seed(batch)
+    x = torch.randn(batch, 2, height, width, generator=generator)
+    tokens = torch.randn(batch, 5, 6, generator=generator)
+    return x, torch.arange(batch) * 100, Context(tokens)
+
+
+def forwards(model):
+    return {name for name, module in model.named_modules() if "forward" in vars(module)}
+
+
+@oneDNN
+@torch.no_grad()
+def test_results_are_those_of_the_plain_weights_at_every_size():
+    model = network()
+    shapes = [(3, 12, 20), (1, 12, 20), (3, 7, 5), (5, 12, 20)]
+    want = [model(*inputs(*shape)) for shape in shapes]
+    with packed_weights(model):
+        for _ in range(2):
+            for shape, plain in zip(shapes, want, strict=True):
+                torch.testing.assert_close(model(*inputs(*shape)), plain, rtol=1e-4, atol=1e-5)
+
+
+@oneDNN
+@torch.no_grad()
+def test_every_layer_with_a_matrix_is_packed_once_and_let_go():
+    model, packed = network(), []
+    with packed_weights(model):
+        packed = [m.forward for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+        model(*inputs())
+        first = [p.run for p in packed]
+        model(*inputs())
+        assert all(p.run is run is not None for p, run in zip(packed, first, strict=True))
+        names = forwards(model)
+    kinds = {type(model.get_submodule(name)) for name in names}
+    assert kinds == {nn.Conv2d, nn.Linear}
+    assert len(names) == len(packed)
+    assert not forwards(model)
+
+
+@torch.no_grad()
+def test_weights_may_change_once_it_is_closed():
+    model = network()
+    with packed_weights(model):
+        before = model(*inputs())
+    model.conv_out.bias += 1
+    torch.testing.assert_close(model(*inputs()), before + 1, rtol=1e-4, atol=1e-5)
+    with packed_weights(model):
+        torch.testing.assert_close(model(*inputs()), before + 1, rtol=1e-4, atol=1e-5)
+
+
+def test_it_is_closed_by_an_error_and_may_be_opened_within_itself():
+    model = network()
+    with packed_weights(model):
+        outer = forwards(model)
+        with pytest.raises(KeyError), packed_weights(model):
+            raise KeyError
+        assert forwards(model) == outer
+    assert not forwards(model)
+    with pytest.raises(KeyError), packed_weights(model):
+        raise KeyError
+    assert not forwards(model)
+
+
+def test_gradients_and_other_types_are_as_ever():
+    model, (x, t, context) = network(), inputs()
+    want = model(x, t, context)
+    (want_grad,) = torch.autograd.grad(want.sum(), model.conv_in.weight)
+    with packed_weights(model):
+        got = model(x, t, context)
+        (grad,) = torch.autograd.grad(got.sum(), model.conv_in.weight)
+        assert torch.equal(got, want)
+        assert torch.equal(grad, want_grad)
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            half = model(x, t, context)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(half, model(x, t, context))
+
+
+@torch.no_grad()
+def test_layers_that_pad_in_another_way_are_left_alone():
+    layers = nn.Sequential(
+        nn.Conv2d(2, 3, 3, padding=1, padding_mode="circular"),
+        nn.Conv2d(3, 4, 3, padding="same"),
+        nn.ConvTranspose2d(4, 4, 3),
+        nn.Conv2d(4, 6, 3, stride=2, padding=(1, 0), dilation=2, groups=2),
+    )
+    x = torch.randn(2, 2, 9, 11)
+    want = layers(x)
+    with packed_weights(layers):
+        assert forwards(layers) <= {"3"}
+        torch.testing.assert_close(layers(x), want, rtol=1e-4, atol=1e-5)
+    double = nn.Linear(3, 4).double()
+    with packed_weights(double):
+        assert not forwards(double)
