@@ -9,12 +9,15 @@ from pathlib import Path
 
 import torch
 
+from course.bench.attention import attention
 from course.bench.measure import BenchError, Pair, Row, measure, memory_name
-from course.bench.unet import unet
+from course.bench.unet import conditional, unet
 
 # Each with the library it is measured against.
 BENCHES: dict[str, tuple[Callable[[torch.device], Iterator[Pair]], str]] = {
     "unet": (unet, "diffusers"),
+    "attention": (attention, "diffusers"),
+    "conditional": (conditional, "diffusers"),
 }
 
 

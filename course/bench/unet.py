@@ -1,16 +1,20 @@
-"""Our U-Net against that of diffusers."""
+"""Our U-Nets against those of diffusers: predictions, train steps and whole trajectories."""
 
-import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from course.bench.measure import Pair, Side
+from course.bench.measure import Pair
+from course.bench.sides import averaging, inference, train_step, unet_options
+from course.diffusion import schedule
+from course.diffusion.guidance import classifier_free
+from course.diffusion.sampling import ddim
 from course.models.configs import DIGITS_UNET
-from course.models.unet import UNetConfig
+from course.models.packing import packed_weights
+from course.models.unet_config import UNetConfig
 from course.training import recipes
 
 
@@ -21,14 +25,16 @@ class UNetCase:
     Attributes:
         config: of the network.
         size: height and width.
-        inference: pictures at once.
+        inference: pictures at once, in a prediction and in a trajectory.
         training: pictures per step.
+        tokens: of the context, for a conditional network.
     """
 
     config: UNetConfig
     size: tuple[int, int]
     inference: int
     training: int
+    tokens: int = 0
 
 
 _LATENTS = UNetConfig(4, 4, (64, 128, 256, 256), layers_per_block=2, norm_num_groups=32)
@@ -38,6 +44,18 @@ UNET_CASES = {
     "latents 8x8": UNetCase(_LATENTS, (8, 8), inference=32, training=16),
     "latents 32x32": UNetCase(_LATENTS, (32, 32), inference=4, training=4),
 }
+CONDITIONAL_CASES = {
+    "words 8x8": UNetCase(
+        UNetConfig(4, 4, (64, 128, 192), 1, cross_attention_dim=128), (8, 8), 8, 16, tokens=24
+    ),
+    "words 16x16": UNetCase(
+        UNetConfig(4, 4, (64, 128, 256, 256), cross_attention_dim=256), (16, 16), 2, 4, tokens=77
+    ),
+    "words 32x32": UNetCase(
+        UNetConfig(4, 4, (64, 128, 256, 256), cross_attention_dim=256), (32, 32), 1, 2, tokens=77
+    ),
+}
+STEPS, GUIDANCE_SCALE = 30, 7.5
 
 
 def unet(device: torch.device) -> Iterator[Pair]:
@@ -46,89 +64,112 @@ def unet(device: torch.device) -> Iterator[Pair]:
     does it, with the fused optimizer, theirs as their users do, with `EMAModel`.
     """
     for name, case in UNET_CASES.items():
-        yield from _unet_pairs(name, case, device)
+        yield from _pairs(name, case, device)
 
 
-def _unet_pairs(name: str, case: UNetCase, device: torch.device) -> Iterator[Pair]:
+def conditional(device: torch.device) -> Iterator[Pair]:
+    """The same for the conditional U-Net, and a guided trajectory of 30 DDIM steps: ours with what
+    stays the same computed once (keys and values of the words, packed weights), theirs as their
+    pipelines do it.
+    """
+    for name, case in CONDITIONAL_CASES.items():
+        yield from _pairs(name, case, device)
+
+
+def _pairs(name: str, case: UNetCase, device: torch.device) -> Iterator[Pair]:
     import diffusers
     from diffusers.training_utils import EMAModel
 
     config = case.config
-    levels = len(config.block_out_channels)
-    ours = recipes.build(config).to(device)
-    theirs = diffusers.UNet2DModel(
-        in_channels=config.in_channels,
-        out_channels=config.out_channels,
-        block_out_channels=config.block_out_channels,
-        layers_per_block=config.layers_per_block,
-        norm_num_groups=config.norm_num_groups,
-        norm_eps=config.norm_eps,
-        resnet_time_scale_shift=config.resnet_time_scale_shift,
-        down_block_types=("DownBlock2D",) * levels,
-        up_block_types=("UpBlock2D",) * levels,
-        add_attention=False,
-    ).to(device)
+    kind = diffusers.UNet2DConditionModel if case.tokens else diffusers.UNet2DModel
+    ours, theirs = recipes.build(config).to(device), kind(**unet_options(config)).to(device)
     theirs.load_state_dict(ours.state_dict())
+    draw = partial(_draw, torch.Generator().manual_seed(0), device)
 
-    generator = torch.Generator().manual_seed(0)
+    def inputs(batch: int) -> list[Tensor]:
+        words = [draw(batch, case.tokens, config.cross_attention_dim)] if case.tokens else []
+        t = torch.arange(batch, device=device) * 37 % 1000
+        return [draw(batch, config.in_channels, *case.size), t, *words]
 
-    def predictions(batch: int) -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
-        xt = torch.randn(batch, config.in_channels, *case.size, generator=generator).to(device)
-        t = torch.randint(1000, (batch,), generator=generator).to(device)
-        return lambda: ours(xt, t), lambda: theirs(xt, t).sample
-
-    predict, their_predict = predictions(case.inference)
+    given = inputs(case.inference)
     yield Pair(
         name,
         f"inference, batch {case.inference}",
-        _inference(ours, predict),
-        _inference(theirs, their_predict),
+        inference(ours, lambda: ours(*given)),
+        inference(theirs, lambda: theirs(*given).sample),
     )
-    predict, their_predict = predictions(case.training)
-    shape = (case.training, config.out_channels, *case.size)
-    noise = torch.randn(shape, generator=generator).to(device)
+    trained = inputs(case.training)
+    noise = draw(case.training, config.out_channels, *case.size)
     yield Pair(
         name,
         f"train step, batch {case.training}",
-        _train_step(ours, predict, noise),
-        _train_step(theirs, their_predict, noise),
+        train_step(ours, lambda: ours(*trained), noise),
+        train_step(theirs, lambda: theirs(*trained).sample, noise),
     )
     theirs.load_state_dict(ours.state_dict())
     average = EMAModel(theirs.parameters(), decay=0.999)
     yield Pair(
         name,
         f"with average, batch {case.training}",
-        _train_step(ours, predict, noise, fused=True, after=_averaging(ours)),
-        _train_step(theirs, their_predict, noise, after=lambda: average.step(theirs.parameters())),
+        train_step(ours, lambda: ours(*trained), noise, fused=True, after=averaging(ours)),
+        train_step(
+            theirs,
+            lambda: theirs(*trained).sample,
+            noise,
+            after=lambda: average.step(theirs.parameters()),
+        ),
     )
+    if case.tokens:
+        theirs.load_state_dict(ours.state_dict())
+        xT, _, words = given
+        null = draw(*words.shape)
+        yield Pair(
+            name,
+            f"{STEPS} steps, batch {case.inference}",
+            inference(ours, _trajectory(ours, xT, words, null)),
+            inference(theirs, _their_trajectory(theirs, xT, words, null)),
+        )
 
 
-def _averaging(model: nn.Module) -> Callable[[], None]:
-    """The moving average of the weights, as `course.training.fit` keeps it."""
-    average, weights = copy.deepcopy(model).requires_grad_(False), list(model.parameters())
-    return lambda: torch._foreach_lerp_(list(average.parameters()), weights, 1e-3)
+def _draw(generator: torch.Generator, device: torch.device, *shape: int) -> Tensor:
+    return torch.randn(shape, generator=generator).to(device)
 
 
-def _inference(model: nn.Module, predict: Callable[[], Tensor]) -> Side:
-    return Side(model.eval(), torch.inference_mode()(predict))
-
-
-def _train_step(
-    model: nn.Module,
-    predict: Callable[[], Tensor],
-    target: Tensor,
-    fused: bool | None = None,
-    after: Callable[[], None] = lambda: None,
-) -> Side:
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=fused)
+def _trajectory(model: nn.Module, xT: Tensor, words: Tensor, null: Tensor) -> Callable[[], Tensor]:
+    """Stable Diffusion's schedule and steps: multiples of T // steps, and one more."""
+    steps = schedule.scaled_linear()
+    steps = schedule.scaled_linear(final_alpha_bar=steps.alpha_bar[0].item())
+    kept = steps.respace([i * (len(steps) // STEPS) + 1 for i in range(STEPS)])
 
     def run() -> Tensor:
-        loss = F.mse_loss(predict(), target)
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        with torch.no_grad():
-            after()
-        return loss.detach()
+        with packed_weights(model):
+            return ddim(classifier_free(model, words, null, GUIDANCE_SCALE), xT, kept)
 
-    return Side(model.train(), run)
+    return run
+
+
+def _their_trajectory(
+    model: nn.Module, xT: Tensor, words: Tensor, null: Tensor
+) -> Callable[[], Tensor]:
+    """The loop of `diffusers.StableDiffusionPipeline`."""
+    from diffusers import DDIMScheduler
+
+    scheduler = DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    )
+
+    def run() -> Tensor:
+        scheduler.set_timesteps(STEPS, device=xT.device)
+        both, x = torch.cat([null, words]), xT
+        for t in scheduler.timesteps:
+            eps_pred = model(torch.cat([x, x]), t, encoder_hidden_states=both).sample
+            without, told = eps_pred.chunk(2)
+            x = scheduler.step(without + GUIDANCE_SCALE * (told - without), t, x).prev_sample
+        return x
+
+    return run

@@ -199,8 +199,7 @@ def fit(
             nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
             optimizer.step()
             decay = min(settings.ema_decay, (1 + step) / (10 + step))
-            with torch.no_grad():
-                torch._foreach_lerp_(list(ema.parameters()), list(model.parameters()), 1 - decay)
+            follow(ema, model, decay)
             losses.append(value)
             bar.set_postfix_str(f"loss {np.mean(losses[-100:]):.4f}", refresh=False)
             bar.update()
@@ -215,6 +214,12 @@ def fit(
         bar.close()
     keep()
     return Fitted(model, ema, np.array(losses), runs())
+
+
+@torch.no_grad()
+def follow(average: nn.Module, model: nn.Module, decay: float) -> None:
+    """Move the weights of `average` towards those of `model`: decay * old + (1 - decay) * new."""
+    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
 
 
 def _warm(step: int, settings: Settings) -> float:

@@ -9,11 +9,12 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
-from course.bench import measure, report, unet
+from course.bench import attention, measure, report, sides, unet
 from course.bench.measure import BenchError, Pair, Side
 from course.bench.unet import UNetCase
 from course.cli import app
-from course.models.unet import UNetConfig
+from course.diffusion.guidance import classifier_free
+from course.models.unet_config import UNetConfig
 from course.training import recipes
 
 CPU = torch.device("cpu")
@@ -26,10 +27,23 @@ TINY = {
     ),
 }
 
+TINY_WORDS = {
+    "words": UNetCase(
+        UNetConfig(2, 2, (4, 8), 1, 2, cross_attention_dim=3, num_attention_heads=2),
+        (6, 4),
+        2,
+        3,
+        tokens=5,
+    )
+}
+
 
 @pytest.fixture
 def tiny(monkeypatch):
     monkeypatch.setattr(unet, "UNET_CASES", TINY)
+    monkeypatch.setattr(unet, "CONDITIONAL_CASES", TINY_WORDS)
+    monkeypatch.setattr(attention, "CHANNELS", 32)
+    monkeypatch.setattr(attention, "SIZE", (3, 2))
 
 
 class Clock:
@@ -135,7 +149,7 @@ def test_a_train_step_is_forward_loss_backward_and_adamw():
     model, other = nn.Linear(3, 2), nn.Linear(3, 2)
     other.load_state_dict(model.state_dict())
     x, target = torch.randn(4, 3), torch.randn(4, 2)
-    side = unet._train_step(model.eval(), lambda: model(x), target)
+    side = sides.train_step(model.eval(), lambda: model(x), target)
     optimizer = torch.optim.AdamW(other.parameters(), lr=1e-4)
     for _ in range(2):
         loss = (other(x) - target).square().mean()
@@ -151,7 +165,7 @@ def test_a_train_step_is_forward_loss_backward_and_adamw():
 
 def test_inference_keeps_no_graph():
     model = nn.Linear(3, 2)
-    side = unet._inference(model.train(), lambda: model(torch.ones(1, 3)))
+    side = sides.inference(model.train(), lambda: model(torch.ones(1, 3)))
     assert side.run().is_inference()
     assert not model.training
 
@@ -198,6 +212,39 @@ def test_the_unet_bench_reports_all_it_measured(tiny, tmp_path, monkeypatch):
         assert f"{row['ratio']:.3f} [" in line
 
 
+@pytest.mark.parametrize(
+    ("what", "works"),
+    [
+        (
+            "conditional",
+            [
+                "inference, batch 2",
+                "train step, batch 3",
+                "with average, batch 3",
+                "30 steps, batch 2",
+            ],
+        ),
+        ("attention", ["inference", "train step"] * 3),
+    ],
+)
+def test_words_are_looked_at_as_diffusers_does(what, works, tiny, tmp_path):
+    """Whole guided trajectories among them: before anything is timed they are found equal."""
+    file = tmp_path / "bench.json"
+    result = run(app, ["bench", what, "--rounds", "1", "--json", str(file)])
+    assert result.exit_code == 0, result.output
+    assert [row["work"] for row in json.loads(file.read_text())["rows"]] == works
+
+
+def test_another_scale_of_guidance_is_noticed(tiny, monkeypatch):
+    def other(model, context, null, scale):
+        return classifier_free(model, context, null, scale + 0.1)
+
+    monkeypatch.setattr(unet, "classifier_free", other)
+    result = run(app, ["bench", "conditional", "--rounds", "1"])
+    assert result.exit_code == 2
+    assert "words, 30 steps, batch 2: ours and theirs differ" in result.stderr
+
+
 def test_other_weights_are_noticed(tiny, monkeypatch):
     import diffusers
 
@@ -222,7 +269,7 @@ def test_a_missing_library_is_one_line_that_says_what_to_install(monkeypatch):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("une", "there is no bench 'une'; there are unet"),
+        ("une", "there is no bench 'une'; there are unet, attention, conditional"),
         ("unet --json nowhere/a.json", "there is no folder nowhere for a.json"),
         ("unet --rounds 0", "--rounds"),
         ("unet --threads 0", "--threads"),
