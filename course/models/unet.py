@@ -94,23 +94,25 @@ class UNet2DConditionModel(nn.Module):
                 f"xt: expected shape (B, {self.config.in_channels}, H, W), came {tuple(xt.shape)}"
             )
         _check_per_sample("t", t, len(xt))
-        context = Context.of(context)
-        self._check_tokens(context.tokens, len(xt))
+        told = Context.of(context)
+        self._check_tokens(told.tokens, len(xt))
         waves = timestep_embedding(t, self.config.block_out_channels[0])
         temb = self.time_embedding(waves.to(xt.dtype))
         if self.class_embedding is not None:
-            temb = temb + self._embed(context.added, t)
-        elif context.added is not None:
+            temb = temb + self._embed(told.added, t)
+        elif told.added is not None:
             raise ValueError("context: expected no classes and no vector for this U-Net")
 
+        # A tensor goes on as it is, so that whoever watches the calls sees where it goes.
+        words = told if isinstance(context, Context) else told.tokens
         x = self.conv_in(xt)
         skips = [x]
         for block in self.down_blocks:
-            skips += block(x, temb, context)
+            skips += block(x, temb, words)
             x = skips[-1]
-        x = self.mid_block(x, temb, context)
+        x = self.mid_block(x, temb, words)
         for block in self.up_blocks:
-            x = block(x, skips, temb, context)
+            x = block(x, skips, temb, words)
         return self.conv_out(F.silu(self.conv_norm_out(x)))
 
     def _check_tokens(self, tokens: Tensor | None, batch: int) -> None:

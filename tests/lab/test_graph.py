@@ -296,6 +296,30 @@ def test_as_many_skips_as_the_configuration_has(levels, layers, fold):
     assert "xt" not in sides
 
 
+@pytest.mark.usefixtures("no_typecheck")
+@pytest.mark.parametrize("depth", [1, 2])
+def test_words_go_into_blocks_that_attend_and_nowhere_else(depth):
+    config = UNetConfig(
+        1, 1, (8, 8, 16), 2, norm_num_groups=4, cross_attention_dim=6, num_attention_heads=2
+    )
+    inputs = (torch.zeros(1, 1, 12, 9), torch.zeros(1, dtype=torch.int64), torch.zeros(1, 5, 6))
+    seen = shown(UNet2DConditionModel(config), inputs, depth, fold=False)
+    told = [edge for edge in seen.edges if edge.source.name == "context"]
+    assert {edge.role for edge in told} == {"side"}
+    assert {edge.shapes for edge in told} == {((1, 5, 6),)}
+    attending = ["down_blocks.0", "down_blocks.1", "mid_block", "up_blocks.1", "up_blocks.2"]
+    paths = sorted(edge.target.call.path for edge in told)
+    if depth == 1:
+        assert paths == attending
+    else:
+        counts = (2, 2, 1, 3, 3)
+        assert paths == [
+            f"{block}.attentions.{i}"
+            for block, n in zip(attending, counts, strict=True)
+            for i in range(n)
+        ]
+
+
 @pytest.mark.parametrize("depth", [1, 2])
 def test_the_original_unet_has_four(depth):
     with torch.device("meta"):
@@ -649,6 +673,15 @@ def test_cairosvg_is_given_the_picture(tmp_path, monkeypatch, kind):
 def test_what_graphviz_can_not_read(engine):
     with pytest.raises(RuntimeError, match="could not lay"):
         layout.layout("digraph {", "nothing", [])
+
+
+def test_a_dot_that_crashes_is_stood_in_for(tmp_path, monkeypatch):
+    broken = tmp_path / "dot"
+    broken.write_text("#!/bin/sh\nkill -SEGV $$\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    assert layout.shutil.which("dot") == str(broken)
+    assert "a sentence" in layout.layout('digraph { "a sentence" }', "it", [])
 
 
 # Texts.
