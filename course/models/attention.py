@@ -29,8 +29,8 @@ def attention(
     `torch.nn.functional.scaled_dot_product_attention` written out; it keeps N x M numbers, the
     fused function does not.
 
-    Source: Vaswani et al. 2017, equation 1; lecture 000, equation 17, without the temperature that
-    line 397 prints: it would cancel the scaling.
+    Source: Vaswani et al. 2017, equation 1; lecture 000, line 425. (The temperature that line 397
+    prints besides would cancel the scaling.)
     """
     scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
     if mask is not None:
@@ -123,7 +123,7 @@ class Attention(nn.Module):
     Raises:
         ValueError: a size is below 1.
 
-    Source: Vaswani et al. 2017, section 3.2.2; lecture 000, equation 18, which has one head and no
+    Source: Vaswani et al. 2017, section 3.2.2; lecture 000, lines 399-410, with one head and no
     bias.
     """
 

@@ -6,6 +6,7 @@ may as well be a proxy to a process that is not trusted. Printing and recording 
 """
 
 import inspect
+import math
 import sysconfig
 import traceback
 import warnings
@@ -137,6 +138,14 @@ def agrees(
     return Property(name, False, problem)
 
 
+def attempt(name: str, function: Callable, *inputs: Any) -> tuple[Any, Property | None]:
+    """What a function returns, and the property that tells of it where it raises."""
+    try:
+        return function(*inputs), None
+    except Exception as error:
+        return None, _raised(name, error)
+
+
 def _copies(inputs: tuple) -> tuple:
     return tuple(
         item.clone() if isinstance(item, Tensor) else item[:] if isinstance(item, list) else item
@@ -194,7 +203,7 @@ def decides(
     """
 
     try:
-        verdict = candidate(_anonymous(subject))
+        verdict = candidate(handed_in(subject))
     except Exception as error:
         return _raised(name, error)
     if isinstance(verdict, Tensor) and verdict.numel() == 1:
@@ -226,15 +235,17 @@ def judges(
         yield decides(f"rejects a formula with {cause}", candidate, formula, False, message)
 
 
-def _anonymous(subject: Callable) -> Callable:
+def handed_in(subject: Callable) -> Callable:
+    """The same function without its name; a candidate may call it though it is of the course."""
+
     def formula(*arguments, **named):
         return subject(*arguments, **named)
 
     return formula
 
 
-# The code of what `decides` hands to a referee, for those who watch which code runs.
-HANDED_IN = inspect.unwrap(_anonymous(max)).__code__
+# The code of what a check hands to a candidate, for those who watch which code runs.
+HANDED_IN = inspect.unwrap(handed_in(max)).__code__
 
 
 def number(
@@ -294,6 +305,7 @@ def _difference(got: Any, want: Tensor, axes: str) -> str | None:
     single = want.dtype is torch.float32
     got, want = got.detach().to(torch.float64), want.detach().to(torch.float64)
     scale = float(want.abs().max()) if single and want.numel() else 0.0
+    scale = scale if math.isfinite(scale) else 0.0
     if allclose(got, want, rtol=1e-5, atol=1e-7 + 1e-5 * scale):
         return None
     if bool(got.isnan().any()) and not bool(want.isnan().any()):

@@ -45,6 +45,10 @@ from torch.distributions import Normal, kl_divergence
 
 def kl_standard_normal(mu, logvar):
     return kl_divergence(Normal(mu, torch.exp(logvar / 2)), Normal(0.0, 1.0)).sum(-1)
+
+def attend_in_heads(q, k, v, heads, attend):
+    parts = zip(q.chunk(heads, -1), k.chunk(heads, -1), v.chunk(heads, -1))
+    return torch.cat([attend(*part) for part in parts], dim=-1)
 """
 
 

@@ -10,6 +10,8 @@ import answers_24
 import answers_31
 import answers_32
 import answers_33
+import answers_34
+import answers_35
 import mutants
 import pytest
 from masters import WRITTEN, body, define
@@ -18,7 +20,17 @@ from course.teach import check
 from course.teach.checks import EXERCISES
 
 SEEDS = (0, 1, 2)
-ANSWERS = (answers_21, answers_22, answers_23, answers_24, answers_31, answers_32, answers_33)
+ANSWERS = (
+    answers_21,
+    answers_22,
+    answers_23,
+    answers_24,
+    answers_31,
+    answers_32,
+    answers_33,
+    answers_34,
+    answers_35,
+)
 MUTANTS, ALTERNATIVES = dict(mutants.MUTANTS), dict(alternatives.ALTERNATIVES)
 for answers in ANSWERS:
     MUTANTS |= answers.MUTANTS

@@ -1,6 +1,8 @@
 """The checks of every exercise, one module per notebook."""
 
 from course.teach.checks import (
+    attention,
+    conditional_unet,
     ddpm_images,
     ddpm_loss,
     forward_diffusion,
@@ -29,6 +31,8 @@ EXERCISES: dict[str, Exercise] = {
         layers,
         receptive_fields,
         unet,
+        attention,
+        conditional_unet,
     )
     for found in vars(notebook).values()
     if isinstance(found, Exercise)

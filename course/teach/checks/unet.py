@@ -1,6 +1,5 @@
 """Checks of notebook 33."""
 
-from dataclasses import replace
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -8,69 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from course.teach.exercise import Property, agrees, differentiable, exercise, judges, number
-
-_ERRORS = (RuntimeError, IndexError, TypeError)
-
-
-def _looks(name, candidate, inputs, want, wrong):
-    """As `agrees`; where the candidate raises, the cause is the mistake that raises the same."""
-
-    def possible(mistake):
-        def attempt(*inputs):
-            try:
-                return mistake(*inputs)
-            except _ERRORS as error:
-                raise ValueError from error
-
-        return attempt
-
-    by_value = {cause: possible(mistake) for cause, mistake in wrong.items()}
-    found = agrees(name, candidate, inputs, want, "B C H W", by_value)
-    if not found.message.startswith("it raises "):
-        return found
-    raised = found.message.removeprefix("it raises ").split(", in: ")[0]
-    for cause, mistake in wrong.items():
-        try:
-            mistake(*inputs)
-        except _ERRORS as error:
-            reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
-            if _unordered(reason) == _unordered(raised):
-                return replace(found, message=f"{cause} ({raised})")
-    return found
-
-
-def _unordered(reason):
-    """What torch says of a + b and of b + a is one error."""
-    return sorted(reason.split()) if "size of tensor a" in reason else reason
-
-
-def _unhurt(name, candidate, inputs, layers, lists=()):
-    """Property: a call leaves the weights of the layers, and the lists that hold them, alone."""
-    weights = [p for layer in layers for p in layer.parameters()]
-    before, held = [p.clone() for p in weights], [len(items) for items in lists]
-    try:
-        candidate(*(item.clone() for item in inputs))
-    except Exception:
-        return  # the properties before this one tell of it
-    message = ""
-    if not all(map(torch.equal, weights, before)):
-        message = "it changes the weights of a layer: only call the layers"
-    for weight, value in zip(weights, before, strict=True):
-        weight.data.copy_(value)
-    if [len(items) for items in lists] != held:
-        message = "it empties `blocks`: only the skips may be used up"
-    yield Property(name, not message, message)
-
-
-def _layer(draw, kind, *arguments, **options):
-    """A layer of torch in float64 with weights from the check's own generator."""
-    layer = nn.utils.skip_init(kind, *arguments, dtype=torch.float64, **options)
-    around = 1.0 if kind is nn.GroupNorm else 0.0
-    spread = 0.4 if layer.weight.ndim < 3 else (layer.weight[0].numel()) ** -0.5
-    layer.weight.data = around + spread * draw.normal(*layer.weight.shape)
-    layer.bias.data = 0.4 * draw.normal(*layer.bias.shape)
-    return layer.requires_grad_(False)
+from course.teach.checks._common import recognised, torch_layer, unhurt
+from course.teach.exercise import differentiable, exercise, judges, number
 
 
 def _shortcut(x, block):
@@ -202,12 +140,12 @@ def resnet_block(candidate, draw):
         groups, width = draw.integer(2, 3), draw.integer(8, 9)
         ins, outs = groups * ins, groups * outs
         layers = {
-            "norm1": _layer(draw, nn.GroupNorm, groups, ins, eps=1e-5),
-            "conv1": _layer(draw, nn.Conv2d, ins, outs, 3, padding=1),
-            "time_emb_proj": _layer(draw, nn.Linear, width, outs),
-            "norm2": _layer(draw, nn.GroupNorm, groups, outs, eps=1e-5),
-            "conv2": _layer(draw, nn.Conv2d, outs, outs, 3, padding=1),
-            "conv_shortcut": _layer(draw, nn.Conv2d, ins, outs, 1) if ins != outs else None,
+            "norm1": torch_layer(draw, nn.GroupNorm, groups, ins, eps=1e-5),
+            "conv1": torch_layer(draw, nn.Conv2d, ins, outs, 3, padding=1),
+            "time_emb_proj": torch_layer(draw, nn.Linear, width, outs),
+            "norm2": torch_layer(draw, nn.GroupNorm, groups, outs, eps=1e-5),
+            "conv2": torch_layer(draw, nn.Conv2d, outs, outs, 3, padding=1),
+            "conv_shortcut": torch_layer(draw, nn.Conv2d, ins, outs, 1) if ins != outs else None,
         }
         x, temb = 0.3 + draw.normal(batch, ins, *size), draw.normal(batch, width)
         if single:
@@ -220,10 +158,10 @@ def resnet_block(candidate, draw):
 
         wrong = {cause: of(mistake) for cause, mistake in BLOCK_MISTAKES.items()}
         if not further:
-            yield _looks(name, of(candidate), (x, temb), want, wrong)
+            yield recognised(name, of(candidate), (x, temb), want, wrong)
             return
         kept = [layer for layer in layers.values() if layer is not None]
-        yield from _unhurt("the layers keep their weights", of(candidate), (x, temb), kept)
+        yield from unhurt("the layers keep their weights", of(candidate), (x, temb), kept)
         by = {"x": 0, "temb": 1}
         yield differentiable(
             "gradients by x and temb", of(candidate), of(_resnet_block), (x, temb), by
@@ -366,11 +304,13 @@ def way_up(candidate, draw):
             resnets = []
             for k in range(count):
                 extra = c if len(set(channels)) == 1 else c + k + 2
-                resnets.append(_layer(draw, nn.Conv2d, below + extra, c, 3, padding=1))
+                resnets.append(torch_layer(draw, nn.Conv2d, below + extra, c, 3, padding=1))
                 skips.insert(0, draw.normal(batch, extra, *size))
                 below = c
             more = level + 1 < len(counts)
-            blocks.append((resnets, _layer(draw, nn.Conv2d, c, c, 3, padding=1) if more else None))
+            blocks.append(
+                (resnets, torch_layer(draw, nn.Conv2d, c, c, 3, padding=1) if more else None)
+            )
         if single:
             x, skips = x.float(), [skip.float() for skip in skips]
             for resnets, smooth in blocks:
@@ -386,17 +326,18 @@ def way_up(candidate, draw):
 
         wrong = {cause: of(mistake) for cause, mistake in UP_MISTAKES.items()}
         if not further:
-            yield _looks(name, of(candidate), (x, *skips), want, wrong)
+            yield recognised(name, of(candidate), (x, *skips), want, wrong)
             return
         kept = [layer for resnets, smooth in blocks for layer in (*resnets, smooth) if layer]
         given = [(list(resnets), smooth) for resnets, smooth in blocks]
         lists = [given, *(resnets for resnets, _ in given)]
-        yield from _unhurt(
+        yield from unhurt(
             "the layers and their lists stay as they are",
             lambda x, *skips: candidate(x, list(skips), given),
             (x, *skips),
             kept,
             lists,
+            "it empties `blocks`: only the skips may be used up",
         )
         by = {"x": 0, "the first skip": 1, "the last skip": len(skips)}
         yield differentiable(
