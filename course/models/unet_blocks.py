@@ -10,10 +10,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from course.models.attention import Context, Tokens
+from course.models.attention import Context
 from course.models.resnet import Downsample2D, ResnetBlock2D, Upsample2D, zero_
 from course.models.transformer import Transformer2DModel
 from course.models.unet_config import UNetConfig
+
+Words = Context | Float[Tensor, "B M K"] | None
 
 
 class DownBlock2D(nn.Module):
@@ -36,7 +38,7 @@ class DownBlock2D(nn.Module):
         self,
         x: Float[Tensor, "B C H W"],
         temb: Float[Tensor, "B D"],
-        context: Tokens | Context | None = None,
+        context: Words = None,
     ) -> list[Float[Tensor, "B _ _ _"]]:
         """The output of every layer, in order: each is a skip connection, the last goes on."""
         outputs = []
@@ -63,7 +65,7 @@ class MidBlock2D(nn.Module):
         self,
         x: Float[Tensor, "B C H W"],
         temb: Float[Tensor, "B D"],
-        context: Tokens | Context | None = None,
+        context: Words = None,
     ) -> Float[Tensor, "B C H W"]:
         for resnet, attention in zip_longest(self.resnets, self.attentions):
             x = resnet(x, temb)
@@ -98,7 +100,7 @@ class UpBlock2D(nn.Module):
         x: Float[Tensor, "B C H W"],
         skips: list[Float[Tensor, "B _ _ _"]],
         temb: Float[Tensor, "B D"],
-        context: Tokens | Context | None = None,
+        context: Words = None,
     ) -> Float[Tensor, "B O _ _"]:
         """Takes skips from the end of the list; the next one left there says how large to be."""
         for resnet, attention in zip_longest(self.resnets, self.attentions):

@@ -296,7 +296,6 @@ def test_as_many_skips_as_the_configuration_has(levels, layers, fold):
     assert "xt" not in sides
 
 
-@pytest.mark.usefixtures("no_typecheck")
 @pytest.mark.parametrize("depth", [1, 2])
 def test_words_go_into_blocks_that_attend_and_nowhere_else(depth):
     config = UNetConfig(
