@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from course.models import packing
 from course.models.attention import Context
 from course.models.packing import packed_weights
 from course.models.unet import UNet2DConditionModel
@@ -12,6 +13,12 @@ from course.models.unet_config import UNetConfig
 oneDNN = pytest.mark.skipif(
     not torch.backends.mkldnn.is_available(), reason="torch was built without oneDNN"
 )
+
+
+@pytest.fixture
+def however_small(monkeypatch):
+    monkeypatch.setattr(packing, "LINEAR_PRODUCTS", 0)
+    monkeypatch.setattr(packing, "POINTWISE_WEIGHTS", 0)
 
 
 def network():
@@ -33,6 +40,7 @@ def forwards(model):
 
 @oneDNN
 @torch.no_grad()
+@pytest.mark.usefixtures("however_small")
 def test_results_are_those_of_the_plain_weights_at_every_size():
     model = network()
     shapes = [(3, 12, 20), (1, 12, 20), (3, 7, 5), (5, 12, 20)]
@@ -45,6 +53,7 @@ def test_results_are_those_of_the_plain_weights_at_every_size():
 
 @oneDNN
 @torch.no_grad()
+@pytest.mark.usefixtures("however_small")
 def test_every_layer_with_a_matrix_is_packed_once_and_let_go():
     model, packed = network(), []
     with packed_weights(model):
@@ -115,3 +124,24 @@ def test_layers_that_pad_in_another_way_are_left_alone():
     double = nn.Linear(3, 4).double()
     with packed_weights(double):
         assert not forwards(double)
+
+
+@oneDNN
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("layer", "shape", "gains"),
+    [
+        (nn.Conv2d(3, 4, 3), (1, 3, 5, 6), True),
+        (nn.Conv2d(128, 127, 1), (1, 128, 2, 3), False),
+        (nn.Conv2d(128, 128, 1), (1, 128, 2, 3), True),
+        (nn.Linear(64, 64), (5, 51, 64), False),
+        (nn.Linear(64, 64), (4, 64, 64), True),
+    ],
+    ids=str,
+)
+def test_what_is_too_small_to_gain_is_left_alone(layer, shape, gains):
+    x = torch.randn(shape)
+    want = layer(x)
+    with packed_weights(layer):
+        torch.testing.assert_close(layer(x), want, rtol=1e-4, atol=1e-5)
+        assert (layer.forward.run is not None) == gains
