@@ -8,6 +8,8 @@ _SOFTMAX = "scores.softmax(dim=-1)"
 _FILLED = 'scores.masked_fill(~mask, float("-inf"))'
 _BOTH = "return weights @ v, weights"
 
+_FILLS = ("-1.0", "-10", "-20.0", "-100", "-1e4")
+
 _FIRST = "x.reshape(x.shape[0], x.shape[1], heads, -1).transpose(1, 2)"
 _SECOND = "out.transpose(1, 2).reshape(q.shape)"
 _ATTEND = "attend(split(q), split(k), split(v))"
@@ -110,8 +112,79 @@ MUTANTS = {
         (_FILLED, "scores * mask", "masked scores are set to 0"),
         ('float("-inf")', "0.0", "masked scores are set to 0"),
         ('float("-inf")', "1e-9", "masked scores are set to 0"),
-        ('float("-inf")', "-10", "exp(-10) still counts"),
-        ('float("-inf")', "-1.0", "exp(-1) still counts"),
+        *(('float("-inf")', fill, "hidden tokens keep a weight") for fill in _FILLS),
+        (_FILLED, "scores - 100 * ~mask", "hidden tokens keep a weight"),
+        (_FILLED, "scores.where(mask, scores.detach().min() - 5)", "hidden tokens keep a weight"),
+        (
+            _MASKED + _WEIGHTS,
+            _WEIGHTS
+            + """    if mask is not None:
+        weights = weights * mask
+        weights = weights / weights.sum(-1, keepdim=True)
+""",
+            "it contains nan where a hidden key has the largest score",
+        ),
+        (
+            _MASKED + _WEIGHTS,
+            _WEIGHTS
+            + """    if mask is not None:
+        weights = weights * mask
+        weights = weights / (weights.sum(-1, keepdim=True) + 1e-12)
+""",
+            "a row of weights is all 0 where a hidden key has the largest score",
+        ),
+        (
+            _MASKED + _WEIGHTS,
+            """    if mask is not None:
+        scores = scores - scores.amax(-1, keepdim=True)
+        weights = scores.exp().where(mask, 0)
+        weights = weights / weights.sum(-1, keepdim=True)
+    else:
+        weights = scores.softmax(-1)
+""",
+            "it contains nan where a hidden key has the largest score",
+        ),
+        (
+            _MASKED + _WEIGHTS,
+            """    if mask is not None:
+        weights = scores.exp() * mask
+        weights = weights / weights.sum(-1, keepdim=True)
+    else:
+        weights = scores.softmax(-1)
+""",
+            "it contains nan where a hidden key has the largest score",
+        ),
+        (
+            _SOFTMAX,
+            """scores.exp()
+    if scores.dtype == torch.float64:
+        weights = scores.softmax(-1)
+    weights = weights / weights.sum(-1, keepdim=True)""",
+            "exp overflows",
+        ),
+        (_SOFTMAX, "scores.clamp(-80, 80).softmax(dim=-1)", "expected"),
+        ("= q @ k", "= q.view(-1, *q.shape[-2:]).view(q.shape) @ k", "Use .reshape(...) instead"),
+        (
+            "q @ k.transpose(-1, -2)",
+            "torch.einsum({2: 'nd,md->nm', 3: 'bnd,bmd->bnm', 4: 'bhnd,bhmd->bhnm'}[q.ndim], q, k)",
+            "it raises KeyError: 5",
+        ),
+        (
+            "scores.masked_fill(~mask",
+            "scores.masked_fill(~(mask[:, None] if mask.ndim == 3 and q.ndim == 4 else mask)",
+            "mask[:, None] moves its first axis",
+        ),
+        (_SOFTMAX, f"{_SOFTMAX} * (mask is None or not mask.all())", "expected"),
+        (
+            _BOTH,
+            "return weights @ v, weights.detach()",
+            "through the weights that are returned, no gradient reaches q or k",
+        ),
+        (
+            ".softmax(dim=-1)",
+            ".softmax(dim=-1, dtype=torch.float32).to(q.dtype)",
+            "it is computed in float32 on the way",
+        ),
         ('float("-inf")', 'float("inf")', "set scores to -inf where the mask is False"),
         (_FILLED, "scores + mask", "True is added as 1"),
         (_FILLED, "scores - mask.to(scores.dtype) * 1e9", "the mask is turned round"),
@@ -156,6 +229,14 @@ MUTANTS = {
         (
             _BOTH,
             "return torch.nn.functional.scaled_dot_product_attention(q, k, v, mask), weights",
+            "it calls scaled_dot_product_attention",
+        ),
+        (
+            _BOTH,
+            """from torch.nn.attention import SDPBackend, sdpa_kernel
+    with sdpa_kernel(SDPBackend.MATH):
+        out = torch.nn.functional.scaled_dot_product_attention(q, k, v, mask)
+    return out, weights""",
             "it calls scaled_dot_product_attention",
         ),
         (_BOTH, "return weights[:1] @ v, weights", "expected"),
@@ -225,6 +306,37 @@ MUTANTS = {
         (f"return {_SECOND}", "q[:] = 0\n    return 0 * q", "expected"),
         (f"return {_SECOND}", f"return q.copy_({_SECOND})", "it changes its input in place"),
         (f"return {_SECOND}", f"return {_SECOND}.float()", "expected dtype torch.float64"),
+        (
+            f"return {_SECOND}",
+            f"return {_SECOND} if q.shape[1] > 1 else v.mean(1, keepdim=True)",
+            "expected",
+        ),
+        (
+            f"return {_SECOND}",
+            f"return {_SECOND} if k.shape[1] > 1 else 0 * q",
+            "expected",
+        ),
+        (
+            f"{_ATTEND}  # (B, heads, N, d)",
+            "attend(split(q).flip(2), split(k), split(v)).flip(2)",
+            "the queries go to `attend` in turned order",
+        ),
+        ("split(k), split(v)", "split(k).flip(2), split(v).flip(2)", "keys and values go to"),
+        (
+            _ATTEND,
+            "attend(*(split(x).transpose(0, 1) for x in (q, k, v))).transpose(0, 1)",
+            "the batch, ",
+        ),
+        (
+            "x.reshape(x.shape[0], x.shape[1], heads",
+            "x.reshape(x.shape[0], q.shape[1], heads",
+            "k and v may have another number of tokens than q",
+        ),
+        (
+            _FIRST,
+            "x.view(*q.shape[:2], heads, q.shape[2] // heads).transpose(1, 2)",
+            "k and v may have another number of tokens than q",
+        ),
     ],
     "cross_attention": [
         ("layer.to_q(x)", "layer.to_q(context)", "the queries are made of the context"),
@@ -314,7 +426,13 @@ MUTANTS = {
             "the heads are averaged",
         ),
         ("layer.to_out[0](", "layer.to_out(", "to_out is a list of layers"),
-        (f"return {_OUT}", f"return layer({_HEADS}, context)", "it raises TypeError"),
+        (f"return {_OUT}", f"return layer({_HEADS}, context)", "call the layers inside"),
+        (_FUSED, "(lambda q, k, v: (v, q))", "dot_product_attention returns two things"),
+        (
+            f"return {_OUT}",
+            f"return layer.to_out[0]((q, {_HEADS}))",
+            "dot_product_attention returns two things",
+        ),
         (f"return {_OUT}", f"return {_OUT}.detach()", "no gradient reaches x or context"),
         ("layer.to_v(context)", "layer.to_v(context.detach()).detach()", "the gradient by context"),
         (f"return {_OUT}", _OUT, "None: is the return missing?"),
@@ -322,6 +440,50 @@ MUTANTS = {
             f"return {_OUT}",
             f"out = {_OUT}\n    layer.to_q.weight.data.zero_()\n    return out",
             "it changes the weights of a layer",
+        ),
+        (
+            f"return {_OUT}",
+            f"out = {_OUT}\n    layer.heads = 1\n    return out",
+            "it changes layer.heads: only read it",
+        ),
+        (
+            f"return {_OUT}",
+            f"out = {_OUT}\n    layer.to_q.requires_grad_(False)\n    return out",
+            "it sets requires_grad of the weights to False",
+        ),
+        *(
+            (
+                f"layer.{part}(",
+                f"(lambda y: y @ layer.{part}.weight.detach().T)(",
+                f"no gradient reaches {part}.weight",
+            )
+            for part in ("to_q", "to_k", "to_v")
+        ),
+        (
+            "layer.to_out[0](",
+            "(lambda y: y @ layer.to_out[0].weight.data.T + layer.to_out[0].bias)(",
+            "no gradient reaches to_out.0.weight",
+        ),
+        (
+            f"return {_OUT}",
+            f"return {_OUT} if x.shape[1] > 1 else 0 * x",
+            "expected",
+        ),
+        (f"return {_OUT}", f"return {_OUT} if len(x) < 4 else 0 * x", "expected"),
+        (
+            f"    attend = {_FUSED}\n",
+            f"    q, k, v = (a.clamp(-30, 30) for a in (q, k, v))\n    attend = {_FUSED}\n",
+            "expected",
+        ),
+        (
+            _FUSED,
+            f"""lambda q, k, v: raised(q, k) / raised(q, k).sum(-1, keepdim=True) @ v
+    raised = lambda q, k: ({_SCORES} / q.shape[-1] ** 0.5).exp()""",
+            "exp overflows",
+        ),
+        (
+            *_attending(f"({_SCORES} / q.shape[-1] ** 0.5).float().softmax(-1).to(q.dtype) @ v"),
+            "it is computed in float32 on the way",
         ),
         (f"return {_OUT}", f"return x.copy_({_OUT})", "it changes its input in place"),
         (f"return {_OUT}", f"return {_OUT}[:, :1].expand_as(x)", "expected"),
@@ -366,6 +528,43 @@ MUTANTS = {
         (_CLOSE, "bool((got <= want + 1e-6).all())", "it accepts a formula with"),
         (_CLOSE, "torch.allclose(got, want, rtol=0.02, atol=0.02)", "a scale 1 % too large"),
         (_CLOSE, "bool((got - want).mean().abs() < 1e-6)", "it accepts a formula with line 397"),
+        (_CLOSE, "torch.allclose(got[-1], want[-1])", "it accepts a formula with"),
+        (_CLOSE, "torch.allclose(got[:, -1], want[:, -1])", "the weights of the first two keys"),
+        (
+            _CLOSE,
+            "torch.allclose(got[:, [0, -1]], want[:, [0, -1]])",
+            "half the weights for all keys but the first and the last",
+        ),
+        (_CLOSE, "torch.allclose(got[-1, -1], want[-1, -1])", "it accepts a formula with"),
+        (_CLOSE, "torch.allclose(got[:2], want[:2])", "no scale from the third query on"),
+        (
+            _CLOSE,
+            "torch.allclose(got[[0, -1]], want[[0, -1]])",
+            "no scale for queries between the first and the last",
+        ),
+        (
+            _CLOSE,
+            "(torch.allclose(got[-1], want[-1]) and torch.allclose(got[0], want[0]))",
+            "no scale for queries between the first and the last",
+        ),
+        (
+            _CLOSE,
+            """all(
+                torch.allclose(f(got), f(want))
+                for f in (lambda w: w.amax(1), lambda w: w.argmax(1), lambda w: w.sum(1))
+            )""",
+            "the two least weights of three or more swapped",
+        ),
+        (_CLOSE, "torch.allclose(got[want > 0.5], want[want > 0.5])", "it accepts a formula with"),
+        (_CLOSE, "bool((got - want).abs().mean() < 1e-3)", "compare more digits"),
+        (_CLOSE, "torch.allclose(got, want, atol=2e-3)", "weights 0.1 % too large"),
+        (
+            "            want = ",
+            "            Q, K = Q.abs(), K.abs()\n            want = ",
+            "try numbers of both signs",
+        ),
+        (_SIZES, "((3, 5, 2), (3, 5, 3), (3, 5, 7))", "try once N < M and once N > M"),
+        (_SIZES, "((3, 5, 2), (4, 2, 6))", "try odd and even widths d"),
         ("return True", "return 1", "expected True or False"),
         ("return True", "pass", "None"),
     ],
@@ -376,9 +575,9 @@ ALTERNATIVES = {
         """
 def dot_product_attention(q, k, v, mask=None):
     scores = torch.einsum("...nd,...md->...nm", q * q.size(-1) ** -0.5, k)
-    raised = (scores - scores.max(-1, keepdim=True).values).exp()
     if mask is not None:
-        raised = torch.where(mask, raised, torch.zeros_like(raised))
+        scores = torch.where(mask, scores, torch.full_like(scores, -torch.inf))
+    raised = (scores - scores.max(-1, keepdim=True).values).exp()
     weights = raised / raised.sum(-1, keepdim=True)
     return torch.einsum("...nm,...me->...ne", weights, v), weights
 """,

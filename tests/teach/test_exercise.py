@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from course.teach.exercise import Draw, Exercise, agrees, decides, number
+from course.teach.exercise import Draw, Exercise, agrees, attempt, decides, number
 
 
 def double(x):
@@ -54,11 +54,48 @@ def test_a_right_answer_passes_in_single_precision_too():
     assert not agrees("doubles", double, (X,), 2 * X + 1e-3).passed
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("edge", [torch.inf, -torch.inf])
+def test_a_right_answer_that_is_not_finite_does_not_let_others_pass(edge, dtype):
+    want = torch.tensor([edge, 1.0], dtype=dtype)
+
+    def found(*values):
+        return agrees("", lambda: torch.tensor(values, dtype=dtype), (), want)
+
+    assert found(edge, 1.0).passed
+    assert re.search(r"expected .*inf, got 2$", found(2.0, 1.0).message)
+    assert re.search(r"expected .*inf, got .*inf", found(-edge, 1.0).message)
+    assert found(torch.nan, 1.0).message == "it contains nan"
+    for wrong in ((edge, 2.0), (edge, edge), (edge, -edge)):
+        assert found(*wrong).message.startswith("at ")
+
+
+def test_a_right_answer_with_nan_is_not_reached():
+    found = agrees("", lambda: torch.ones(2), (), torch.tensor([1.0, torch.nan]))
+    assert found.message == "at [1] expected nan, got 1"
+
+
+def test_nan_twice_is_not_taken_for_random_numbers():
+    found = agrees("doubles", lambda x: x / 0, (X,), 2 * X)
+    assert found.message == "it contains nan"
+
+
+def test_an_attempt_gives_what_is_returned_or_why_it_is_not():
+    got, problem = attempt("doubles", double, X)
+    assert torch.equal(got, 2 * X)
+    assert problem is None
+    got, problem = attempt("doubles", lambda x: x.nope, X)
+    assert got is None
+    assert (problem.name, problem.passed, problem.attempted) == ("doubles", False, True)
+    assert re.search("it raises AttributeError: .*nope.*, in: ", problem.message)
+
+
 def test_a_stub_is_not_attempted():
     def stub(x):
         raise NotImplementedError
 
-    for found in (agrees("", stub, (X,), X), decides("", stub, double, True, "")):
+    tried = attempt("", stub, X)[1]
+    for found in (agrees("", stub, (X,), X), decides("", stub, double, True, ""), tried):
         assert (found.passed, found.attempted, found.message) == (False, False, STOPPED)
 
 

@@ -118,17 +118,18 @@ ATTENTION_MISTAKES = {
     "masked scores are set to 0, and exp(0) = 1 still counts: set them to -inf": (
         _attention_with(masked=lambda scores, mask: scores * mask)
     ),
-    **{
-        f"masked scores are set to {fill}, and exp({fill}) still counts: set them to -inf": (
-            _attention_with(masked=lambda scores, mask, fill=fill: scores.masked_fill(~mask, fill))
-        )
-        for fill in (1, -1, -10)
-    },
     "True is added as 1: set the scores that are False to -inf": _attention_with(
         masked=lambda scores, mask: scores + mask
     ),
     "all queries get the first row of the mask: each has its own": _attention_with(
         masked=lambda scores, mask: scores.masked_fill(~mask[..., :1, :], -torch.inf)
+    ),
+    "mask[:, None] moves its first axis: (heads, N, M) fits (B, heads, N, M) as it is": (
+        _attention_with(
+            masked=lambda scores, mask: scores.masked_fill(
+                ~(mask[:, None] if mask.ndim == 3 < scores.ndim else mask), -torch.inf
+            )
+        )
     ),
     "a mask is many numbers: ask `if mask is not None`": lambda q, k, v, mask=None: bool(mask),
     "the mask is transposed: its rows are queries": _attention_with(
@@ -153,7 +154,7 @@ ATTENTION_MISTAKES = {
         taken=lambda w, q, k, v: v
     ),
     "k.T turns round all axes: k.transpose(-1, -2) only the last two": _attention_with(
-        lambda q, k, v: q @ k.T / q.shape[-1] ** 0.5
+        lambda q, k, v: q @ k.permute(*reversed(range(k.ndim))) / q.shape[-1] ** 0.5
     ),
     "k.transpose(0, 1) swaps other axes where there is a batch: k.transpose(-1, -2)": (
         _attention_with(lambda q, k, v: q @ k.transpose(0, 1) / q.shape[-1] ** 0.5)
@@ -295,6 +296,16 @@ HEAD_MISTAKES = LAYOUT_MISTAKES | {
         lambda q, k, v, heads, attend: right_in_heads(q, q, q, heads, attend)
     ),
     "k and v are swapped": (lambda q, k, v, heads, attend: right_in_heads(q, v, k, heads, attend)),
+}
+
+
+ORDER_MISTAKES = {
+    "the queries go to `attend` in turned order: leave the tokens in their places": (
+        lambda q, k, v, heads, attend: right_in_heads(q.flip(1), k, v, heads, attend).flip(1)
+    ),
+    "keys and values go to `attend` in turned order: leave the tokens in their places": (
+        lambda q, k, v, heads, attend: right_in_heads(q, k.flip(1), v.flip(1), heads, attend)
+    ),
 }
 
 
