@@ -11,7 +11,7 @@ from course.models.attention import Attention, Context, Tokens
 class GEGLU(nn.Module):
     """One linear layer gives values and gates; each value is multiplied with GELU of its gate.
 
-    Source: Shazeer 2020, "GLU variants improve transformer", equation 6.
+    Source: Shazeer 2020, "GLU variants improve transformer", equation 5.
     """
 
     def __init__(self, dim_in: int, dim_out: int):
