@@ -12,6 +12,15 @@ _BY_COLUMNS = "h.transpose(2, 3).flatten(2).transpose(1, 2)"
 _FROM_COLUMNS = "tokens.transpose(1, 2).unflatten(2, (width, height)).transpose(2, 3)"
 _AS_ROWS = "h.reshape(batch, height * width, channels)"
 
+_FIXED_CONV = (
+    "torch.nn.functional.conv2d({given}, layer.{name}.weight.detach(), layer.{name}.bias, "
+    "padding=layer.{name}.padding)"
+)
+_FIXED_NORM = (
+    "torch.nn.functional.group_norm(x, layer.norm.num_groups, layer.norm.weight.detach(), "
+    "layer.norm.bias.detach(), layer.norm.eps)"
+)
+
 _TOTAL = "return outside"
 
 _PLACE = "divmod(n - 1, layers + 1)"
@@ -105,7 +114,7 @@ MUTANTS = {
         (_BLOCK, f"{_BLOCK}[:1].expand(batch, -1, -1)", "every picture gets the answer of"),
         (_END, "return x.detach() + layer.proj_out(h)", "the gradient by x is wrong"),
         (_END, "return (x + layer.proj_out(h)).detach()", "no gradient reaches x"),
-        (_TOKENS, f"{_TOKENS}.detach()", "the gradient by x is wrong"),
+        (_TOKENS, f"{_TOKENS}.detach()", "no gradient reaches norm.weight or norm.bias"),
         (_END, "return x.add_(layer.proj_out(h))", "it changes its input in place"),
         (_END, "x + layer.proj_out(h)", "None: is the return missing?"),
         (_END, "return (x + layer.proj_out(h)).float()", "expected dtype torch.float64"),
@@ -114,6 +123,58 @@ MUTANTS = {
             f"layer.norm.weight.data.fill_(1.0)\n    {_END}",
             "it changes the weights of a layer",
         ),
+        (_END, f"if width == 1:\n        return x\n    {_END}", "expected"),
+        (_END, f"if height == 1:\n        return x\n    {_END}", "expected"),
+        *(
+            (_END, f"if height == width {which} 5:\n        return x\n    {_END}", "expected")
+            for which in "<>"
+        ),
+        *(
+            (_END, f"if batch {which}:\n        h = h.detach()\n    {_END}", lost)
+            for which, lost in (
+                ("!= 2", "no gradient reaches norm.weight"),
+                ("< 2", "no gradient reaches norm.weight"),
+                ("> 3", "no gradient reaches norm.weight"),
+            )
+        ),
+        (
+            _END,
+            f"if width == 1:\n        h = h.detach()\n    {_END}",
+            "no gradient reaches norm.weight",
+        ),
+        *(
+            (
+                layer,
+                _FIXED_CONV.format(given=given, name=name),
+                f"no gradient reaches {name}.weight:",
+            )
+            for layer, given, name in (
+                (_BEGIN, "layer.norm(x)", "proj_in"),
+                ("layer.proj_out(h)", "h", "proj_out"),
+            )
+        ),
+        (
+            "layer.norm(x)",
+            _FIXED_NORM,
+            "no gradient reaches norm.weight or norm.bias:",
+        ),
+        *(
+            (
+                f"h = {_BEGIN}",
+                f"layer.{name}.requires_grad_(False)\n    h = {_BEGIN}",
+                "it sets requires_grad of the weights to False",
+            )
+            for name in ("norm", "proj_in", "proj_out")
+        ),
+        *(
+            (
+                _END,
+                f"out = x + layer.proj_out(h)\n    layer.{name} = None\n    return out",
+                f"it changes layer.{name}: only read it",
+            )
+            for name in ("norm", "proj_in", "proj_out")
+        ),
+        (f"h = {_BEGIN}", f"x.requires_grad_()\n    h = {_BEGIN}", "it sets requires_grad of x"),
     ],
     "count_transformer": [
         (*_counted("-1280 * 321"), "GEGLU's doubled width is forgotten"),
@@ -142,6 +203,8 @@ MUTANTS = {
         (*_counted("2 * 8 * 320 * 320"), "counted with 3 x 3 kernels"),
         (*_counted("1"), "is not it: too large"),
         (*_counted("-1"), "is not it: too small"),
+        (*_counted("0.2"), "is not it: too large"),
+        (*_counted("-0.001"), "is not it: too small"),
         ("2 * c + 2 *", "2 * 32 + 2 *", "not for each group"),
         ("8 * c + 8 * c", "4 * c + 4 * c", "GEGLU's doubled width is forgotten"),
         ("2 * c * d", "2 * c * c", "taken to be made of 320 numbers: a word has 768"),
@@ -199,7 +262,10 @@ MUTANTS = {
         (_FIRST, f"    layers = 2\n{_FIRST}", "two residual blocks per level whatever is asked"),
         ("i == layers", "i == 2", "the downsampler is taken to stand at i = 2"),
         (_PLACE, "divmod(n - 1, 3)", "a level is taken to have three numbers"),
+        (_FIRST, f"    n = min(n, 4 * (layers + 1) - 1)\n{_FIRST}", "expected down_blocks.3.down"),
+        (_FIRST, f"    layers = min(layers, 6)\n{_FIRST}", "expected down_blocks."),
         (f"return {_NAME}", _NAME, "expected a string, got None"),
+        (f"return {_NAME}", f"return {_NAME}.encode()", "expected a string, got b'down"),
         (f"return {_NAME}", "return level, i", "expected a string, got (0, 0)"),
         (f"return {_NAME}", "return down_blocks[level].resnets[i]", "it raises NameError"),
         ("resnets", "resnet", "expected down_blocks.0.resnets.0, got down_blocks.0.resnet.0"),
@@ -223,10 +289,20 @@ MUTANTS = {
             for how, cause in (
                 (".sum(1)", "the tokens in another order"),
                 (".sum()", "the tokens in another order"),
-                ("[:, 0]", "the last token left as it came"),
+                ("[:, 0]", "a token in the middle left as it came"),
                 ("[:, :-1]", "the last token left as it came"),
-                ("[..., 0]", "the last channel left as it came"),
+                ("[:, 1:]", "the first token left as it came"),
+                ("[:, -1]", "the first token left as it came"),
+                ("[:, [0, -1]]", "a token in the middle left as it came"),
+                ("[..., 0]", "a channel in the middle left as it came"),
+                ("[..., -1]", "the first channel left as it came"),
+                ("[..., 1:]", "the first channel left as it came"),
+                ("[..., [0, -1]]", "a channel in the middle left as it came"),
+                (".sum(-1)", "the channels in another order"),
+                (".sum(0)", "the samples in another order"),
                 ("[:1]", "the context of the first sample for all"),
+                ("[-1]", "the first sample left as it came"),
+                ("[-1, -1, -1]", "the first token left as it came"),
             )
         ),
         (_CLOSE, _CLOSE.replace(", want)", ", want, rtol=0.02)"), "0.5 % too large"),
@@ -257,7 +333,21 @@ MUTANTS = {
         ("torch.sin(mix @ y)", "torch.zeros_like(y)", "it accepts a formula with"),
         (_READ, "torch.zeros_like(y)", "it accepts a formula with"),
         (_READ, "torch.cos(y)", "the context normalised"),
-        (_READ, "torch.cos(y + context.mean((1, 2)).view(-1, 1, 1))", "replaced by their mean"),
+        *(
+            (_READ, f"torch.cos(y + {seen})", cause)
+            for seen, cause in (
+                ("context.mean((1, 2)).view(-1, 1, 1)", "and not only through their sum or mean"),
+                ("context.sum((1, 2)).view(-1, 1, 1)", "and not only through their sum or mean"),
+                ("context[:, :1].mean(2, keepdim=True)", "replaced by the first"),
+                ("context[:, :1].exp().mean(2, keepdim=True)", "replaced by the first"),
+                ("context[:, 1:].exp().mean((1, 2)).view(-1, 1, 1)", "the first word of the"),
+                ("context[:, :-1].exp().mean((1, 2)).view(-1, 1, 1)", "the last word of the"),
+                ("context[:, [0, -1]].exp().mean((1, 2)).view(-1, 1, 1)", "a word in the middle"),
+                ("context[..., :1].exp().mean(1, keepdim=True)", "all but the first number of"),
+                ("context[..., 1:].exp().mean((1, 2)).view(-1, 1, 1)", "the first number of each"),
+                ("context[..., :-1].exp().mean((1, 2)).view(-1, 1, 1)", "the last number of each"),
+            )
+        ),
         (_READ, "(context.flatten(1) @ words).view(y.shape)", "in parallel"),
         (_FEED, "torch.exp(norms[2](want))", "it rejects the right block"),
         ("want = x + look", "want = look", "it rejects the right block"),
@@ -311,14 +401,16 @@ def count_transformer():
     "input_block": [
         """
 def input_block(n, layers):
-    # Count them up.
+    # Count them up; the name is NumPy's kind of string.
+    import numpy
+
     names = ["conv_in"]
     level = 0
     while len(names) <= n:
         names += [f"down_blocks.{level}.resnets.{i}" for i in range(layers)]
         names.append(f"down_blocks.{level}.downsamplers.0")
         level += 1
-    return names[n]
+    return numpy.str_(names[n])
 """,
         """
 def input_block(n, layers):
