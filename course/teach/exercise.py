@@ -286,7 +286,8 @@ def number(
         otherwise = ": close, but let Python compute it to three digits" if near else " is not it"
         if exactly:
             otherwise = " is not it: too " + ("small" if got < right else "large")
-        message = "" if close(got, right) else [*causes, f"{got:.12g}{otherwise}"][0]
+        digits = 12 if exactly else 6
+        message = "" if close(got, right) else [*causes, f"{got:.{digits}g}{otherwise}"][0]
         yield Property(title, not message, message)
 
     return Exercise(name, check, reference, kind="number")
