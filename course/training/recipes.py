@@ -54,7 +54,7 @@ RECIPES = {
             "Draws digits: the noise predictor of DDPM on MNIST, 28 x 28.",
             DIGITS_UNET,
             Settings(
-                steps=60_000,
+                steps=36_000,
                 batch_size=32,
                 learning_rate=1.5e-3,
                 warmup=200,
