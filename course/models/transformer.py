@@ -56,9 +56,10 @@ class BasicTransformerBlock(nn.Module):
         x: Float[Tensor, "B N C"],
         context: Tokens | Context,
     ) -> Float[Tensor, "B N C"]:
-        x = x + self.attn1(self.norm1(x))
-        x = x + self.attn2(self.norm2(x), context)
-        return x + self.ff(self.norm3(x))
+        # A sum has the layout of its first term: that of x may be a picture's, turned round.
+        x = self.attn1(self.norm1(x)) + x
+        x = self.attn2(self.norm2(x), context) + x
+        return self.ff(self.norm3(x)) + x
 
 
 class Transformer2DModel(nn.Module):
