@@ -57,6 +57,7 @@ def unet_options(config: UNetConfig) -> dict[str, Any]:
         "norm_num_groups": config.norm_num_groups,
         "norm_eps": config.norm_eps,
         "resnet_time_scale_shift": config.resnet_time_scale_shift,
+        "num_class_embeds": config.num_class_embeds,
         "down_block_types": tuple(f"{kind}DownBlock2D" for kind in kinds),
         "up_block_types": tuple(f"{kind}UpBlock2D" for kind in reversed(kinds)),
     }

@@ -8,6 +8,7 @@ import torch
 from diffusers.models import embeddings, resnet
 from diffusers.models.unets import unet_2d_blocks
 
+from course.bench.sides import unet_options
 from course.models.attention import Context
 from course.models.configs import SD15_UNET
 from course.models.resnet import (
@@ -95,38 +96,19 @@ def twins(ours, theirs):
 
 def options(config):
     """The configuration in the words of diffusers."""
-    levels = range(len(config.block_out_channels))
-    kinds = ["CrossAttn" * config.attends(level) for level in levels]
-    return {
-        "in_channels": config.in_channels,
-        "out_channels": config.out_channels,
-        "block_out_channels": config.block_out_channels,
-        "layers_per_block": config.layers_per_block,
-        "norm_num_groups": config.norm_num_groups,
-        "norm_eps": config.norm_eps,
-        "resnet_time_scale_shift": config.resnet_time_scale_shift,
-        "num_class_embeds": config.num_class_embeds,
-        "down_block_types": tuple(f"{kind}DownBlock2D" for kind in kinds),
-        "up_block_types": tuple(f"{kind}UpBlock2D" for kind in reversed(kinds)),
-        "freq_shift": 0,
-        "flip_sin_to_cos": True,
-    }
+    return {k: v for k, v in unet_options(config).items() if k != "add_attention"}
 
 
 def conditional(config):
     """Diffusers' conditional U-Net of that configuration."""
-    more = {
-        "cross_attention_dim": config.cross_attention_dim,
-        # So it is named there: the number of heads.
-        "attention_head_dim": config.num_attention_heads,
-    }
+    more = {}
     if config.projection_class_embeddings_input_dim is not None:
         width = config.projection_class_embeddings_input_dim
-        more |= {
+        more = {
             "class_embed_type": "simple_projection",
             "projection_class_embeddings_input_dim": width,
         }
-    return diffusers.UNet2DConditionModel(**options(config) | more)
+    return diffusers.UNet2DConditionModel(**options(config), **more)
 
 
 def context_of(config, batch=3, masked=False):
