@@ -206,7 +206,7 @@ class Attention(nn.Module):
 
 @contextmanager
 def record_attention(model: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
-    """While open, collect what every attention layer of `model` looks at.
+    """While open, collect what every attention layer of `model` (each module with `record`) sees.
 
     Yields:
         by the name of the layer, the probabilities `(B, heads, N, M)` of each of its calls.
@@ -216,7 +216,7 @@ def record_attention(model: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
     def keep(name: str) -> Callable[[Tensor], None]:
         return lambda p: maps.setdefault(name, []).append(p.detach())
 
-    layers = {n: layer for n, layer in model.named_modules() if isinstance(layer, Attention)}
+    layers = {n: layer for n, layer in model.named_modules() if hasattr(layer, "record")}
     before = {name: layer.record for name, layer in layers.items()}
     for name, layer in layers.items():
         layer.record = keep(name)

@@ -7,12 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from course.models.classifier import Classifier, ClassifierConfig
+from course.models.clip_text import CLIPTextConfig, CLIPTextModel
 from course.models.unet import UNet2DConditionModel
 from course.models.unet2015 import UNet2015
 from course.models.unet_config import UNetConfig
 from course.models.vae import cnn_vae, mlp_vae
 
 SD15_UNET = UNetConfig(cross_attention_dim=768)
+SD15_TEXT = CLIPTextConfig()
 DIGITS_UNET = UNetConfig(
     in_channels=1,
     out_channels=1,
@@ -39,10 +41,12 @@ class Configuration:
     shapes: dict[str, tuple[int, ...]]
 
     def inputs(self) -> dict[str, Tensor]:
-        """Inputs without numbers, on the meta device; `t` is of integers."""
+        """Inputs without numbers, on the meta device; `t` and `tokens` are of integers."""
         return {
             name: torch.empty(
-                shape, dtype=torch.int64 if name == "t" else torch.float32, device="meta"
+                shape,
+                dtype=torch.int64 if name in ("t", "tokens") else torch.float32,
+                device="meta",
             )
             for name, shape in self.shapes.items()
         }
@@ -53,6 +57,11 @@ CONFIGURATIONS = {
         "U-Net of Stable Diffusion 1.5",
         lambda: UNet2DConditionModel(SD15_UNET),
         {"xt": (1, 4, 64, 64), "t": (1,), "context": (1, 77, 768)},
+    ),
+    "clip-text": Configuration(
+        "text encoder of Stable Diffusion 1.5",
+        lambda: CLIPTextModel(SD15_TEXT),
+        {"tokens": (1, 77)},
     ),
     "digits-ddpm": Configuration(
         "U-Net that draws digits, of notebook 23",

@@ -1,0 +1,196 @@
+"""CLIP: pictures and texts as vectors of one space, near where a text is true of a picture."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from course.models.clip_text import CLIPTextConfig, CLIPTextModel, pool
+from course.models.resnet import Downsample2D
+
+MAX_LOGIT_SCALE = math.log(100)
+
+
+@dataclass(frozen=True)
+class CLIPVisionConfig:
+    """Sizes of an encoder of pictures.
+
+    Attributes:
+        image_size: height and width of the pictures; a multiple of 2 to the number of levels.
+        num_channels: channels of the pictures.
+        block_out_channels: channels at each level, finest first; every level halves height and
+            width.
+        norm_num_groups: groups of every normalisation; divides every number of channels.
+        hidden_size: width of the vector of a picture.
+
+    Raises:
+        ValueError: a size is below 1, there is no level, or something does not divide.
+    """
+
+    image_size: int = 32
+    num_channels: int = 3
+    block_out_channels: tuple[int, ...] = (32, 64, 128)
+    norm_num_groups: int = 8
+    hidden_size: int = 128
+
+    def __post_init__(self) -> None:
+        # A list is what JSON gives.
+        object.__setattr__(self, "block_out_channels", tuple(self.block_out_channels))
+        for name in ("image_size", "num_channels", "norm_num_groups", "hidden_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, came {getattr(self, name)}")
+        channels = self.block_out_channels
+        if not channels or any(c < 1 or c % self.norm_num_groups for c in channels):
+            raise ValueError(
+                "block_out_channels: expected multiples of norm_num_groups = "
+                f"{self.norm_num_groups}, came {channels}"
+            )
+        if self.image_size % 2 ** len(channels):
+            raise ValueError(
+                f"image_size: expected a multiple of {2 ** len(channels)}, for {len(channels)} "
+                f"levels, came {self.image_size}"
+            )
+
+
+class CLIPVisionModel(nn.Module):
+    """Two normalised convolutions per level, the second of stride 2; then one linear layer.
+
+    The last map is not averaged: the layer is told what is where, as captions tell it. (Residual
+    blocks of the U-Net need a time, so there are none.)
+    """
+
+    def __init__(self, config: CLIPVisionConfig):
+        super().__init__()
+        self.config = config
+        layers: list[nn.Module] = []
+        current = config.num_channels
+        for channels in config.block_out_channels:
+            for conv in (nn.Conv2d(current, channels, 3, padding=1), Downsample2D(channels)):
+                layers += [conv, nn.GroupNorm(config.norm_num_groups, channels), nn.SiLU()]
+            current = channels
+        self.trunk = nn.Sequential(*layers)
+        side = config.image_size // 2 ** len(config.block_out_channels)
+        self.norm = nn.LayerNorm(current * side**2)
+        self.head = nn.Linear(current * side**2, config.hidden_size)
+
+    def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D"]:
+        """One vector for each picture, in [-1, 1].
+
+        Raises:
+            ValueError: channels or size are not those of the config.
+        """
+        size = self.config.image_size
+        if images.ndim != 4 or images.shape[1:] != (self.config.num_channels, size, size):
+            raise ValueError(
+                f"images: expected shape (B, {self.config.num_channels}, {size}, {size}), "
+                f"came {tuple(images.shape)}"
+            )
+        return self.head(self.norm(self.trunk(images).flatten(1)))
+
+
+@dataclass(frozen=True)
+class CLIPConfig:
+    """Sizes of both encoders and of the space that they share.
+
+    Attributes:
+        text: of the encoder of texts.
+        vision: of the encoder of pictures.
+        projection_dim: width of the shared space.
+
+    Raises:
+        ValueError: `projection_dim` is below 1.
+    """
+
+    text: CLIPTextConfig
+    vision: CLIPVisionConfig
+    projection_dim: int
+
+    def __post_init__(self) -> None:
+        if self.projection_dim < 1:
+            raise ValueError(f"projection_dim: expected at least 1, came {self.projection_dim}")
+
+
+class CLIPModel(nn.Module):
+    """An encoder of texts and one of pictures, each projected to the unit sphere.
+
+    `logit_scale` is the logarithm of the inverse temperature; it starts at that of 1/0.07 and
+    counts up to that of 100, above which it learns no more.
+
+    Source: Radford et al. 2021, sections 2.3 and 2.5; lecture 004, line 99.
+    """
+
+    def __init__(self, config: CLIPConfig):
+        super().__init__()
+        self.config = config
+        self.text_model = CLIPTextModel(config.text)
+        self.vision_model = CLIPVisionModel(config.vision)
+        self.text_projection = nn.Linear(config.text.hidden_size, config.projection_dim, bias=False)
+        self.visual_projection = nn.Linear(
+            config.vision.hidden_size, config.projection_dim, bias=False
+        )
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+
+    def encode_text(self, tokens: Int64[Tensor, "B M"]) -> Float[Tensor, "B P"]:
+        """Vectors of texts, of length 1.
+
+        Raises:
+            ValueError: `tokens` are not those of `CLIPTextModel`, or a text has no end token.
+        """
+        pooled = pool(self.text_model(tokens), tokens, self.config.text.eos_token_id)
+        return F.normalize(self.text_projection(pooled), dim=-1)
+
+    def encode_image(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B P"]:
+        """Vectors of pictures in [-1, 1], of length 1.
+
+        Raises:
+            ValueError: `images` are not those of `CLIPVisionModel`.
+        """
+        return F.normalize(self.visual_projection(self.vision_model(images)), dim=-1)
+
+    def forward(
+        self, images: Float[Tensor, "B C H W"], tokens: Int64[Tensor, "N M"]
+    ) -> Float[Tensor, "B N"]:
+        """Scaled cosine of each picture, in rows, with each text, in columns."""
+        scale = self.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
+        return scale * self.encode_image(images) @ self.encode_text(tokens).T
+
+
+def contrastive_loss(
+    logits: Float[Tensor, "B N"], same: Bool[Tensor, "B N"] | None = None
+) -> Float[Tensor, ""]:
+    """Mean of two cross-entropies: of finding a picture's text, and a text's picture.
+
+    The softmax over texts, in columns, finds the text of a picture. (Lecture 004 calls the two
+    losses by each other's name; their mean is the same.)
+
+    Args:
+        logits: of B pictures, in rows, with N >= B texts, in columns; text i is of picture i. Texts
+            behind the first B are of no picture: the pictures shall tell them from their own.
+        same: True where a text is true of a picture whose own it is not: the pair then counts for
+            neither. The diagonal always counts.
+
+    Raises:
+        ValueError: shapes or dtypes are not as above.
+
+    Source: Radford et al. 2021, figure 3; lecture 004, lines 117-123.
+    """
+    if logits.ndim != 2 or not 1 <= logits.shape[0] <= logits.shape[1]:
+        raise ValueError(
+            f"logits: expected shape (B, N) with N >= B >= 1, came {tuple(logits.shape)}"
+        )
+    n = len(logits)
+    if same is not None:
+        if same.dtype != torch.bool or same.shape != logits.shape:
+            raise ValueError(
+                f"same: expected bool of shape {tuple(logits.shape)}, as logits, "
+                f"came {same.dtype} {tuple(same.shape)}"
+            )
+        own = torch.eye(*logits.shape, dtype=torch.bool, device=logits.device)
+        logits = logits.masked_fill(same & ~own, float("-inf"))
+    labels = torch.arange(n, device=logits.device)
+    find_text = F.cross_entropy(logits, labels)
+    find_picture = F.cross_entropy(logits[:, :n].T, labels)
+    return (find_text + find_picture) / 2
