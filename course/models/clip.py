@@ -1,30 +1,36 @@
 """CLIP: pictures and texts as vectors of one space, near where a text is true of a picture."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
+from einops import rearrange
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from course.models.clip_encoder import CLIPEncoder, check_sizes
 from course.models.clip_text import CLIPTextConfig, CLIPTextModel, pool
-from course.models.resnet import Downsample2D
 
 MAX_LOGIT_SCALE = math.log(100)
+PLACE_STD = 0.1
 
 
 @dataclass(frozen=True)
 class CLIPVisionConfig:
-    """Sizes of an encoder of pictures.
+    """Sizes of an encoder of pictures; names are those of transformers, unless said otherwise.
 
     Attributes:
         image_size: height and width of the pictures; a multiple of 2 to the number of levels.
         num_channels: channels of the pictures.
-        block_out_channels: channels at each level, finest first; every level halves height and
-            width.
-        norm_num_groups: groups of every normalisation; divides every number of channels.
-        hidden_size: width of the vector of a picture.
+        block_out_channels: channels at each level of convolutions, finest first; every level
+            halves height and width. (Ours: CLIP's has one convolution, as wide as its stride.)
+        norm_num_groups: groups of every normalisation; divides every number of channels. (Ours.)
+        hidden_size: width of each token's vector, and of that of the picture.
+        intermediate_size: width of the layer between the two of each feed-forward.
+        num_hidden_layers: number of transformer blocks.
+        num_attention_heads: of every block; divides the width.
+        layer_norm_eps: added to every variance before its root.
 
     Raises:
         ValueError: a size is below 1, there is no level, or something does not divide.
@@ -35,13 +41,15 @@ class CLIPVisionConfig:
     block_out_channels: tuple[int, ...] = (32, 64, 128)
     norm_num_groups: int = 8
     hidden_size: int = 128
+    intermediate_size: int = 512
+    num_hidden_layers: int = 2
+    num_attention_heads: int = 4
+    layer_norm_eps: float = 1e-5
 
     def __post_init__(self) -> None:
         # A list is what JSON gives.
         object.__setattr__(self, "block_out_channels", tuple(self.block_out_channels))
-        for name in ("image_size", "num_channels", "norm_num_groups", "hidden_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1, came {getattr(self, name)}")
+        check_sizes(self, ("image_size", "num_channels", "norm_num_groups"))
         channels = self.block_out_channels
         if not channels or any(c < 1 or c % self.norm_num_groups for c in channels):
             raise ValueError(
@@ -56,25 +64,34 @@ class CLIPVisionConfig:
 
 
 class CLIPVisionModel(nn.Module):
-    """Two normalised convolutions per level, the second of stride 2; then one linear layer.
+    """Convolutions make places out of pixels, then a transformer lets the places see each other.
 
-    The last map is not averaged: the layer is told what is where, as captions tell it. (Residual
-    blocks of the U-Net need a time, so there are none.)
+    The places and one token more, the class token, attend to each other; the class token becomes
+    the vector of the picture.
+
+    Source: Dosovitskiy et al. 2021, section 3.1, "hybrid architecture", as in CLIP but for the
+    convolutions (residual blocks of the U-Net need a time).
     """
 
     def __init__(self, config: CLIPVisionConfig):
         super().__init__()
         self.config = config
-        layers: list[nn.Module] = []
+        levels: list[nn.Module] = []
         current = config.num_channels
         for channels in config.block_out_channels:
-            for conv in (nn.Conv2d(current, channels, 3, padding=1), Downsample2D(channels)):
-                layers += [conv, nn.GroupNorm(config.norm_num_groups, channels), nn.SiLU()]
+            levels += [
+                nn.Conv2d(current, channels, 3, stride=2, padding=1),
+                nn.GroupNorm(config.norm_num_groups, channels),
+                nn.SiLU(),
+            ]
             current = channels
-        self.trunk = nn.Sequential(*layers)
-        side = config.image_size // 2 ** len(config.block_out_channels)
-        self.norm = nn.LayerNorm(current * side**2)
-        self.head = nn.Linear(current * side**2, config.hidden_size)
+        self.stem = nn.Sequential(*levels, nn.Conv2d(current, config.hidden_size, 1))
+        places = (config.image_size // 2 ** len(config.block_out_channels)) ** 2
+        self.class_embedding = nn.Parameter(torch.randn(config.hidden_size) * PLACE_STD)
+        self.position_embedding = nn.Embedding(places + 1, config.hidden_size)
+        nn.init.normal_(self.position_embedding.weight, std=PLACE_STD)
+        self.encoder = CLIPEncoder(config, causal=False)
+        self.post_layernorm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
 
     def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D"]:
         """One vector for each picture, in [-1, 1].
@@ -88,7 +105,10 @@ class CLIPVisionModel(nn.Module):
                 f"images: expected shape (B, {self.config.num_channels}, {size}, {size}), "
                 f"came {tuple(images.shape)}"
             )
-        return self.head(self.norm(self.trunk(images).flatten(1)))
+        places = rearrange(self.stem(images), "b d h w -> b (h w) d")
+        first = self.class_embedding.expand(len(images), 1, -1)
+        tokens = torch.cat([first, places], 1) + self.position_embedding.weight
+        return self.post_layernorm(self.encoder(tokens)[:, 0])
 
 
 @dataclass(frozen=True)
@@ -104,9 +124,9 @@ class CLIPConfig:
         ValueError: `projection_dim` is below 1.
     """
 
-    text: CLIPTextConfig
-    vision: CLIPVisionConfig
-    projection_dim: int
+    text: CLIPTextConfig = field(default_factory=CLIPTextConfig)
+    vision: CLIPVisionConfig = field(default_factory=CLIPVisionConfig)
+    projection_dim: int = 512
 
     def __post_init__(self) -> None:
         if self.projection_dim < 1:

@@ -1,15 +1,12 @@
 """CLIP's text encoder, tensor for tensor that of Stable Diffusion 1.5 in transformers."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from einops import rearrange
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from course.models.attention import attention
+from course.models.clip_encoder import CLIPEncoder, check_sizes
 
 OLD_PREFIX, OLD_BUFFER = "text_model.", "embeddings.position_ids"
 
@@ -43,23 +40,7 @@ class CLIPTextConfig:
     eos_token_id: int = 49407
 
     def __post_init__(self) -> None:
-        for name in (
-            "vocab_size",
-            "hidden_size",
-            "intermediate_size",
-            "num_hidden_layers",
-            "num_attention_heads",
-            "max_position_embeddings",
-        ):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1, came {getattr(self, name)}")
-        if self.hidden_size % self.num_attention_heads:
-            raise ValueError(
-                f"num_attention_heads: expected a divisor of hidden_size = {self.hidden_size}, "
-                f"came {self.num_attention_heads}"
-            )
-        if not self.layer_norm_eps > 0:
-            raise ValueError(f"layer_norm_eps: expected above 0, came {self.layer_norm_eps}")
+        check_sizes(self, ("vocab_size", "max_position_embeddings"))
         if not 0 <= self.eos_token_id < self.vocab_size:
             raise ValueError(
                 f"eos_token_id: expected a token in 0..{self.vocab_size - 1}, "
@@ -80,7 +61,7 @@ class CLIPTextModel(nn.Module):
         super().__init__()
         self.config = config
         self.embeddings = CLIPTextEmbeddings(config)
-        self.encoder = CLIPEncoder(config)
+        self.encoder = CLIPEncoder(config, causal=True)
         self.final_layer_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
         self.register_load_state_dict_pre_hook(_from_old_names)
 
@@ -120,85 +101,6 @@ class CLIPTextEmbeddings(nn.Module):
 
     def forward(self, tokens: Int64[Tensor, "B M"]) -> Float[Tensor, "B M D"]:
         return self.token_embedding(tokens) + self.position_embedding.weight[: tokens.shape[1]]
-
-
-class CLIPEncoder(nn.Module):
-    """The blocks, one after the other."""
-
-    def __init__(self, config: CLIPTextConfig):
-        super().__init__()
-        self.layers = nn.ModuleList(
-            CLIPEncoderLayer(config) for _ in range(config.num_hidden_layers)
-        )
-
-    def forward(self, x: Float[Tensor, "B M D"]) -> Float[Tensor, "B M D"]:
-        for layer in self.layers:
-            x = layer(x)
-        return x
-
-
-class CLIPEncoderLayer(nn.Module):
-    """Attention and feed-forward, each of the normalised tokens and added to them."""
-
-    def __init__(self, config: CLIPTextConfig):
-        super().__init__()
-        self.self_attn = CLIPAttention(config)
-        self.layer_norm1 = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
-        self.mlp = CLIPMLP(config)
-        self.layer_norm2 = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
-
-    def forward(self, x: Float[Tensor, "B M D"]) -> Float[Tensor, "B M D"]:
-        x = x + self.self_attn(self.layer_norm1(x))
-        return x + self.mlp(self.layer_norm2(x))
-
-
-class CLIPAttention(nn.Module):
-    """Multi-head attention of each token to itself and those before it.
-
-    `course.models.attention.record_attention` sees it.
-    """
-
-    def __init__(self, config: CLIPTextConfig):
-        super().__init__()
-        self.heads = config.num_attention_heads
-        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size)
-        self.k_proj = nn.Linear(config.hidden_size, config.hidden_size)
-        self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
-        self.out_proj = nn.Linear(config.hidden_size, config.hidden_size)
-        self.record: Callable[[Tensor], None] | None = None
-
-    def forward(self, x: Float[Tensor, "B M D"]) -> Float[Tensor, "B M D"]:
-        q, k, v = (
-            rearrange(project(x), "b m (heads d) -> b heads m d", heads=self.heads)
-            for project in (self.q_proj, self.k_proj, self.v_proj)
-        )
-        if self.record is None:
-            out = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        else:
-            causal = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).tril()
-            out, probabilities = attention(q, k, v, causal)
-            self.record(probabilities)
-        return self.out_proj(rearrange(out, "b heads m d -> b m (heads d)"))
-
-
-class CLIPMLP(nn.Module):
-    """To the wider layer and back, each token by itself."""
-
-    def __init__(self, config: CLIPTextConfig):
-        super().__init__()
-        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
-
-    def forward(self, x: Float[Tensor, "B M D"]) -> Float[Tensor, "B M D"]:
-        return self.fc2(quick_gelu(self.fc1(x)))
-
-
-def quick_gelu(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """x sigmoid(1.702 x), which at 1 is 0.8458 where GELU is 0.8413.
-
-    Source: Hendrycks & Gimpel 2016, section 2.
-    """
-    return x * torch.sigmoid(1.702 * x)
 
 
 def pool(

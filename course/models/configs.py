@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from course.models.classifier import Classifier, ClassifierConfig
+from course.models.clip import CLIPConfig, CLIPModel, CLIPVisionConfig
 from course.models.clip_text import CLIPTextConfig, CLIPTextModel
 from course.models.unet import UNet2DConditionModel
 from course.models.unet2015 import UNet2015
@@ -24,6 +25,20 @@ DIGITS_UNET = UNetConfig(
     resnet_time_scale_shift="scale_shift",
 )
 DIGITS_CLASSIFIER = ClassifierConfig()
+# The vocabulary is that of `course.training.contrastive.scenes_tokenizer`.
+SCENES_CLIP = CLIPConfig(
+    text=CLIPTextConfig(
+        vocab_size=635,
+        hidden_size=128,
+        intermediate_size=512,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=32,
+        eos_token_id=634,
+    ),
+    vision=CLIPVisionConfig(),
+    projection_dim=128,
+)
 
 
 @dataclass(frozen=True)
@@ -67,6 +82,11 @@ CONFIGURATIONS = {
         "U-Net that draws digits, of notebook 23",
         lambda: UNet2DConditionModel(DIGITS_UNET),
         {"xt": (1, 1, 28, 28), "t": (1,)},
+    ),
+    "scenes-clip": Configuration(
+        "CLIP of captioned scenes, of notebook 41",
+        lambda: CLIPModel(SCENES_CLIP),
+        {"images": (1, 3, 32, 32), "tokens": (1, 32)},
     ),
     "unet-2015": Configuration(
         "the original U-Net, of Ronneberger et al. 2015",

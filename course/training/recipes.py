@@ -1,5 +1,6 @@
 """Named trainings: what is committed in data/checkpoints can be made again by its name."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,10 +14,14 @@ from course.diffusion import schedule
 from course.diffusion.process import q_sample
 from course.diffusion.schedule import Schedule
 from course.models.classifier import Classifier, ClassifierConfig
-from course.models.configs import DIGITS_CLASSIFIER, DIGITS_UNET
+from course.models.clip import CLIPConfig, CLIPModel
+from course.models.configs import DIGITS_CLASSIFIER, DIGITS_UNET, SCENES_CLIP
 from course.models.unet import UNet2DConditionModel, UNetConfig
 from course.training import checkpoint
 from course.training.fit import Objective, Settings
+
+Config = UNetConfig | ClassifierConfig | CLIPConfig
+NETWORKS = {UNetConfig: UNet2DConditionModel, ClassifierConfig: Classifier, CLIPConfig: CLIPModel}
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ class Recipe:
 
     name: str
     about: str
-    model: UNetConfig | ClassifierConfig
+    model: Config
     settings: Settings
 
     def facts(self) -> dict[str, Any]:
@@ -61,6 +66,12 @@ RECIPES = {
                 precision="bfloat16",
             ),
         ),
+        Recipe(
+            "scenes-clip",
+            "Brings captioned scenes and their captions together: CLIP in small, 32 x 32.",
+            SCENES_CLIP,
+            Settings(steps=10_000, batch_size=64, learning_rate=1e-3, weight_decay=0.05),
+        ),
     )
 }
 
@@ -76,12 +87,11 @@ def find(name: str) -> Recipe:
     return RECIPES[name]
 
 
-def build(config: UNetConfig | ClassifierConfig, seed: int = 0) -> nn.Module:
+def build(config: Config, seed: int = 0) -> nn.Module:
     """A network with the first weights of a seed; other random numbers stay untouched."""
-    network = {UNetConfig: UNet2DConditionModel, ClassifierConfig: Classifier}[type(config)]
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return network(config)
+        return NETWORKS[type(config)](config)
 
 
 def load(name: str) -> nn.Module:
@@ -150,8 +160,5 @@ def label_objective(images: Tensor, labels: Tensor, shift: int = 2) -> Objective
     return objective
 
 
-def _as_json(config: UNetConfig | ClassifierConfig) -> dict[str, Any]:
-    return {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in asdict(config).items()
-    }
+def _as_json(config: Config) -> dict[str, Any]:
+    return json.loads(json.dumps(asdict(config)))

@@ -20,23 +20,26 @@ from course.diffusion.bound import min_snr_weight
 from course.diffusion.sampling import ddim
 from course.files import replace_file
 from course.metrics import frechet, inception, judge, neighbours
-from course.training import recipes
+from course.training import contrastive, recipes
 from course.training.fit import Fitted, Objective, fit
 
 DATA = "MNIST's training set without the 5,000 digits that the course ships"
+HARD_NEGATIVES = 3
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a recipe does with pictures and labels.
+    """What a recipe trains for.
 
     Attributes:
-        objective: made of training data.
+        objective: made when the training starts; it loads the data.
         measure: of the finished model: figures for the card.
+        data: what it is trained on, in words.
     """
 
-    objective: Callable[[Tensor, Tensor], Objective]
+    objective: Callable[[], Objective]
     measure: Callable[[nn.Module], dict[str, Any]]
+    data: str = DATA
 
 
 def train(
@@ -59,10 +62,9 @@ def train(
     """
     recipe = recipes.find(name)
     task = TASKS[name]
-    images, labels = mnist("train", drop_offline=True)
     fitted = fit(
         recipes.build(recipe.model, recipe.settings.seed),
-        task.objective(images, labels),
+        task.objective(),
         recipe.settings,
         path=folder / "state.safetensors",
         resume=resume,
@@ -75,7 +77,7 @@ def train(
         card = {
             "recipe": name,
             "about": recipe.about,
-            "data": DATA,
+            "data": task.data,
             "model": recipe.facts()["model"],
             "settings": vars(recipe.settings),
             "parameters": sum(p.numel() for p in fitted.ema.parameters()),
@@ -153,14 +155,29 @@ def measure_ddpm(model: nn.Module) -> dict[str, Any]:
     return figures
 
 
-def _noise(images: Tensor, labels: Tensor) -> Objective:
+def _labels() -> Objective:
+    return recipes.label_objective(*mnist("train", drop_offline=True))
+
+
+def _noise() -> Objective:
+    images, _ = mnist("train", drop_offline=True)
     noise_schedule = recipes.ddpm_schedule()
     return recipes.noise_objective(images, noise_schedule, min_snr_weight(noise_schedule))
 
 
+def _contrast() -> Objective:
+    return contrastive.contrastive_objective(HARD_NEGATIVES)
+
+
 TASKS = {
-    "digits-classifier": Task(recipes.label_objective, measure_classifier),
+    "digits-classifier": Task(_labels, measure_classifier),
     "digits-ddpm": Task(_noise, measure_ddpm),
+    "scenes-clip": Task(
+        _contrast,
+        contrastive.measure_clip,
+        "captioned scenes of the split train, seed 0, drawn anew for every batch, each with up to "
+        f"{HARD_NEGATIVES} false captions of the same words",
+    ),
 }
 
 

@@ -5,7 +5,9 @@ import torch
 import transformers
 
 from course.models.attention import record_attention
-from course.models.clip_text import CLIPTextConfig, CLIPTextModel, pool, quick_gelu
+from course.models.clip import CLIPVisionConfig, CLIPVisionModel
+from course.models.clip_encoder import quick_gelu
+from course.models.clip_text import CLIPTextConfig, CLIPTextModel, pool
 
 SIZES = {
     "vocab_size": 97,
@@ -51,6 +53,28 @@ def test_the_text_encoder_equals_transformers(length, eps, same):
     same("CLIPTextModel, pooled", pool(hidden, tokens, 95), want.pooler_output)
     with record_attention(ours):  # another way through each layer
         same("CLIPTextModel, recorded", ours(tokens), want.last_hidden_state)
+
+
+def test_the_encoder_of_pictures_has_transformers_blocks(same):
+    """Places that all see each other, behind convolutions of our own."""
+    sizes = {name: SIZES[name] for name in ("hidden_size", "intermediate_size")}
+    sizes |= {"num_hidden_layers": 2, "num_attention_heads": 3, "layer_norm_eps": 0.3}
+    vision = CLIPVisionConfig(image_size=12, block_out_channels=(4, 6), norm_num_groups=2, **sizes)
+    ours = CLIPVisionModel(vision).double()
+    theirs = transformers.CLIPVisionModel(
+        transformers.CLIPVisionConfig(image_size=12, patch_size=4, **sizes)
+    )
+    theirs = theirs.double().eval()
+    theirs.encoder.load_state_dict(ours.encoder.state_dict())
+    theirs.pre_layrnorm = torch.nn.Identity()
+    theirs.post_layernorm.load_state_dict(ours.post_layernorm.state_dict())
+    generator = torch.Generator().manual_seed(3)
+    images = torch.randn(BATCH, 3, 12, 12, generator=generator, dtype=torch.float64)
+    places = ours.stem(images).flatten(2).transpose(1, 2)
+    first = ours.class_embedding.repeat(BATCH, 1, 1)
+    tokens = torch.cat([first, places], 1) + ours.position_embedding(torch.arange(10))
+    theirs.embeddings.forward = lambda *_, **__: tokens
+    same("CLIPVisionModel, blocks", ours(images), theirs(images).pooler_output)
 
 
 def test_an_old_configuration_pools_at_the_highest_number(same):

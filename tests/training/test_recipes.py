@@ -15,7 +15,9 @@ from course.training.recipes import Recipe
 
 
 def test_unknown_recipes_are_named():
-    with pytest.raises(ValueError, match="digits-classifier, digits-ddpm, came 'digit'"):
+    with pytest.raises(
+        ValueError, match="digits-classifier, digits-ddpm, scenes-clip, came 'digit'"
+    ):
         recipes.find("digit")
 
 
@@ -104,9 +106,7 @@ def test_a_recipe_runs_from_data_to_card(tmp_path, monkeypatch):
     settings = Settings(steps=4, batch_size=6, warmup=1)
     tiny = Recipe("tiny", "A test.", config, settings)
     monkeypatch.setitem(recipes.RECIPES, "tiny", tiny)
-    monkeypatch.setitem(
-        run.TASKS, "tiny", run.Task(recipes.label_objective, lambda model: {"right": 1})
-    )
+    monkeypatch.setitem(run.TASKS, "tiny", run.Task(run._labels, lambda model: {"right": 1}))
     images, labels = torch.randn(8, 1, 28, 28), torch.arange(8)
     monkeypatch.setattr(run, "mnist", lambda split, drop_offline: (images, labels))
 

@@ -1,7 +1,7 @@
 """Captioned scenes: a small world of shapes, drawn, described, and read back without learning."""
 
 from course.data.scenes.captions import caption, caption_holds, describe, false_twins, holds, twins
-from course.data.scenes.dataset import CaptionedScenes
+from course.data.scenes.dataset import CaptionedScenes, Example
 from course.data.scenes.grammar import Meaning, Mention, parse, vocabulary, write
 from course.data.scenes.layout import SPLITS, draw
 from course.data.scenes.read import Unreadable, caption_true, read_scene
@@ -28,6 +28,7 @@ __all__ = [
     "SIZES",
     "SPLITS",
     "CaptionedScenes",
+    "Example",
     "Meaning",
     "Mention",
     "Scene",

@@ -1,18 +1,49 @@
 """Captioned scenes as a data set without files: drawn when they are asked for."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from course.data.scenes.captions import caption
+from course.data.scenes.captions import describe, false_twins
+from course.data.scenes.grammar import Meaning, write
 from course.data.scenes.layout import SPLITS, draw, raw_bits
 from course.data.scenes.render import render
 from course.data.scenes.world import Scene, one_of
 
 # Far from the stages that places are drawn in.
 CAPTION_STAGE = 2**32
+DESCRIBE_BITS, WRITE_BITS = 9, 7
+
+
+@dataclass(frozen=True)
+class Example:
+    """A scene and something true of it.
+
+    Attributes:
+        scene: what is drawn.
+        meaning: what is said of it.
+        bits: which words say it.
+    """
+
+    scene: Scene
+    meaning: Meaning
+    bits: tuple[int, ...]
+
+    @property
+    def caption(self) -> str:
+        """The sentence."""
+        return self.say(self.meaning)
+
+    def say(self, meaning: Meaning) -> str:
+        """Another meaning with the same choice of words."""
+        return write(meaning, self.bits)
+
+    def twins(self) -> list[tuple[str, Meaning]]:
+        """What is false of the scene in the same words: what was exchanged, and what it says."""
+        return false_twins(self.meaning, self.scene)
 
 
 class CaptionedScenes(Dataset):
@@ -45,15 +76,17 @@ class CaptionedScenes(Dataset):
 
     def __getitems__(self, indices: Sequence[int]) -> list[tuple[Tensor, str]]:
         """Several at once, as a DataLoader asks for them: faster than one by one."""
-        scenes = self.scenes(indices)
-        captions = [self.caption(i, scene) for i, scene in zip(indices, scenes, strict=True)]
-        return list(zip(render(scenes, self.size), captions, strict=True))
+        examples = self.examples(indices)
+        pictures = render([example.scene for example in examples], self.size)
+        return [(picture, e.caption) for picture, e in zip(pictures, examples, strict=True)]
 
-    def scenes(self, indices: Sequence[int]) -> list[Scene]:
-        """What is in these pictures."""
-        return draw(self.seed, indices, self.split)
-
-    def caption(self, index: int, scene: Scene, variant: int = 0) -> str:
-        """A caption of a scene; each variant is drawn anew."""
-        stage = CAPTION_STAGE + variant
-        return caption(scene, raw_bits(self.seed, self.split, index, stage, 32).tolist())
+    def examples(self, indices: Iterable[int]) -> list[Example]:
+        """What is in these pictures, and what is said of it."""
+        indices = list(indices)
+        examples = []
+        for index, scene in zip(indices, draw(self.seed, indices, self.split), strict=True):
+            count = DESCRIBE_BITS + WRITE_BITS
+            bits = raw_bits(self.seed, self.split, index, CAPTION_STAGE, count).tolist()
+            said = describe(scene, bits[:DESCRIBE_BITS])
+            examples.append(Example(scene, said, tuple(bits[DESCRIBE_BITS:])))
+        return examples

@@ -1,0 +1,112 @@
+"""CLIP on captioned scenes: the tokens of their captions, the objective, and what is measured."""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from course.data.scenes.dataset import CaptionedScenes, Example
+from course.data.scenes.grammar import vocabulary
+from course.data.scenes.layout import SPLITS
+from course.data.scenes.render import render
+from course.metrics.retrieval import retrieval, truth
+from course.models.clip import CLIPModel, contrastive_loss
+from course.models.tokenizer import CLIPTokenizer
+from course.training.fit import Objective
+
+# The longest sentence has 26 words; start and end come to them.
+LENGTH = 32
+# So many scenes can be told apart by a number.
+SCENES = 2**62
+
+
+@functools.cache
+def scenes_tokenizer() -> CLIPTokenizer:
+    """Byte pairs learned from the words of the grammar until each of them is one token."""
+    words = " ".join(vocabulary())
+    return CLIPTokenizer.train([words, words], size=2000)
+
+
+def contrastive_objective(hard_negatives: int = 1) -> Objective:
+    """CLIP's loss on scenes of the training split, drawn anew for each batch.
+
+    Captions that are true of another picture are no negatives of it; each picture has up to so many
+    hard ones besides: sentences of the same words that are false.
+
+    Args:
+        hard_negatives: for each picture, from 0.
+
+    Raises:
+        ValueError: it is below 0.
+    """
+    if hard_negatives < 0:
+        raise ValueError(f"hard_negatives: expected 0 or more, came {hard_negatives}")
+    data, tokenizer = CaptionedScenes(SCENES), scenes_tokenizer()
+
+    def objective(model: Callable[..., Tensor], streams: Sequence[np.random.Generator]) -> Tensor:
+        examples = data.examples(int(stream.integers(SCENES)) for stream in streams)
+        meanings = [example.meaning for example in examples]
+        sentences = [example.caption for example in examples]
+        for example, stream in zip(examples, streams, strict=True):
+            twins = [twin for _, twin in example.twins()]
+            for k in stream.permutation(len(twins))[:hard_negatives]:
+                meanings.append(twins[k])
+                sentences.append(example.say(twins[k]))
+        scenes = [example.scene for example in examples]
+        device = model.logit_scale.device
+        logits = model(render(scenes).to(device), trimmed(tokenizer(sentences, LENGTH)).to(device))
+        return contrastive_loss(logits.float(), truth(scenes, meanings).to(device))
+
+    return objective
+
+
+def trimmed(tokens: Tensor) -> Tensor:
+    """Tokens without the columns that only fill up: what follows the end token is never used."""
+    end = scenes_tokenizer().end
+    return tokens[:, : int((tokens != end).sum(1).max()) + 1]
+
+
+def measure_clip(model: CLIPModel, batches: int = 50, size: int = 64) -> dict[str, Any]:
+    """Retrieval among `size` unseen scenes, and the share of false twins that are told apart."""
+    return {
+        split: measure_split(model, CaptionedScenes(batches * size, split, seed=1), size)
+        for split in SPLITS[1:]
+    }
+
+
+@torch.no_grad()
+def measure_split(model: CLIPModel, data: CaptionedScenes, size: int = 64) -> dict[str, Any]:
+    """The same for one data set, in groups of `size` scenes; with standard errors."""
+    found: list[float] = []
+    apart: dict[str, list[bool]] = {}
+    for start in range(0, len(data) - size + 1, size):
+        examples = data.examples(range(start, start + size))
+        scenes, meanings = [e.scene for e in examples], [e.meaning for e in examples]
+        pictures, texts = model.encode_image(render(scenes)), encode(model, examples)
+        found.append(retrieval(pictures @ texts.T, truth(scenes, meanings)))
+        twins = [(row, *twin) for row, e in enumerate(examples) for twin in e.twins()]
+        rows = [row for row, *_ in twins]
+        sentences = [examples[row].say(meaning) for row, _, meaning in twins]
+        false = model.encode_text(trimmed(scenes_tokenizer()(sentences, LENGTH)))
+        wins = ((texts[rows] - false) * pictures[rows]).sum(1) > 0
+        for (_, kind, _), win in zip(twins, wins.tolist(), strict=True):
+            apart.setdefault(kind, []).append(win)
+    everything = [win for wins in apart.values() for win in wins]
+    return {
+        "scenes": len(found) * size,
+        "retrieval": float(np.mean(found)),
+        "retrieval_error": float(np.std(found) / math.sqrt(len(found))),
+        "twins": len(everything),
+        "twins_told_apart": float(np.mean(everything)),
+        "by_kind": {kind: float(np.mean(wins)) for kind, wins in sorted(apart.items())},
+    }
+
+
+def encode(model: CLIPModel, examples: Sequence[Example]) -> Tensor:
+    """The vectors of their captions, `(B, P)`."""
+    tokens = scenes_tokenizer()([example.caption for example in examples], LENGTH)
+    return model.encode_text(trimmed(tokens))
