@@ -31,7 +31,7 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.write_line(line)
     if not gaps:
         return
-    terminalreporter.section("worst difference from diffusers, float64")
+    terminalreporter.section("worst difference from torch, diffusers and transformers, float64")
     width = max(map(len, gaps))
     for block, values in gaps.items():
         count = f"{len(values)} comparison{'s' * (len(values) > 1)}"

@@ -24,7 +24,7 @@ from course.training import contrastive, recipes
 from course.training.fit import Fitted, Objective, fit
 
 DATA = "MNIST's training set without the 5,000 digits that the course ships"
-HARD_NEGATIVES = 3
+HARD_NEGATIVES = 2
 
 
 @dataclass(frozen=True)

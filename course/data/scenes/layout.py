@@ -51,19 +51,21 @@ def draw(seed: int, indices: Iterable[int], split: str = "train") -> list[Scene]
     """The scenes with these numbers.
 
     Args:
-        seed: from 0.
-        indices: from 0; each has its scene, whatever others are drawn with it.
+        seed: from 0, below 2^63.
+        indices: likewise; each has its scene, whatever others are drawn with it.
         split: "train" and "test" have no held-out composition; in "new_pairs" one thing, the first,
             has a colour and shape that are held out together; in "new_relations" the first two
             stand in a relation that is held out.
 
     Raises:
-        ValueError: there is no such split, or a number is below 0.
+        ValueError: there is no such split, or a number is out of its range.
     """
     one_of("split", split, SPLITS)
     indices = [int(index) for index in indices]
-    if seed < 0 or min(indices, default=0) < 0:
-        raise ValueError(f"seed, indices: expected 0 or more, came {seed}, {min(indices)}")
+    for name, numbers in (("seed", [seed]), ("indices", indices)):
+        for number in numbers:
+            if not 0 <= number < 2**63:
+                raise ValueError(f"{name}: expected 0 to 2^63 - 1, came {number}")
     drawn = [_kinds(raw_bits(seed, split, index, 0, 8).tolist(), split) for index in indices]
     places = _arrange(
         [[(shape, size) for _, shape, size in things] for things, _, _ in drawn],

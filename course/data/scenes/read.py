@@ -23,7 +23,13 @@ from course.data.scenes.world import (
 
 # Distances between colours in [-1, 1]^3: half of the closest two that meet are 0.4 apart.
 FAINT = 0.3
-FOREIGN = 0.35
+FOREIGN = 0.25
+# Of the second nearest's distance: what lies between two colours is not guessed.
+AMBIGUOUS = 0.75
+# What blur leaves of a thin thing's colour, the rest being the background's.
+PALE = 0.75
+# Coverage of a pixel at the picture's edge, which no margin leaves.
+CUT = 0.75
 # Of a shape's coverage against the picture's: root mean square over the shape's area.
 MISFIT = 0.33
 # What extents may miss of those that exist, in fractions of them.
@@ -66,8 +72,7 @@ def read_scene(image: Float[Tensor, "3 H W"]) -> Scene | Unreadable:
         raise ValueError("image: expected finite numbers")
     image = image.detach().float().cpu()
     try:
-        border = torch.cat([image[:, 0], image[:, -1], image[:, :, 0], image[:, :, -1]], 1)
-        background = _nearest("background", border.median(1).values, BACKGROUNDS)
+        background = _nearest("background", _border(image).median(1).values, BACKGROUNDS)
         parts = _parts(image, _rgb(BACKGROUNDS[background]))
         things = [_thing(image, part, others, background) for part, others in parts]
         return Scene(tuple(sorted(things, key=lambda thing: thing.x)), background)
@@ -91,10 +96,27 @@ def _rgb(colour: tuple[int, int, int]) -> Tensor:
     return torch.tensor(colour) / 127.5 - 1
 
 
-def _nearest(what: str, colour: Tensor, among: dict[str, tuple[int, int, int]]) -> str:
-    away = {name: (colour - _rgb(value)).norm().item() for name, value in among.items()}
-    name = min(away, key=away.get)
-    if away[name] > FOREIGN:
+def _border(image: Tensor) -> Tensor:
+    return torch.cat([image[..., 0, :], image[..., -1, :], image[..., 0], image[..., -1]], -1)
+
+
+def _nearest(
+    what: str,
+    colour: Tensor,
+    among: dict[str, tuple[int, int, int]],
+    paper: Tensor | None = None,
+) -> str:
+    """The name of a colour; with `paper`, also if it is blurred into that."""
+    away = {}
+    for name, value in among.items():
+        full = _rgb(value)
+        if paper is not None:
+            towards = full - paper
+            share = (colour - paper) @ towards / towards.square().sum()
+            full = paper + share.clamp(PALE, 1) * towards
+        away[name] = (colour - full).norm().item()
+    name, second = sorted(away, key=away.get)[:2]
+    if away[name] > min(FOREIGN, AMBIGUOUS * away[second]):
         raise _NoScene(f"the {what} is none that exists, {name} is the nearest")
     return name
 
@@ -125,7 +147,7 @@ def _thing(image: Tensor, part: Tensor, others: Tensor, background: str) -> Thin
     difference = image - paper[:, None, None]
     strength = difference.norm(dim=0) * part
     core = strength > 0.75 * strength[part].quantile(0.9)
-    colour = _nearest("colour of a thing", image[:, core].mean(1), COLOURS)
+    colour = _nearest("colour of a thing", image[:, core].mean(1), COLOURS, paper)
     towards = _rgb(COLOURS[colour]) - paper
     coverage = torch.einsum("chw,c->hw", difference, towards) / towards.square().sum()
     reach = max(1, round(size / 16))
@@ -135,6 +157,8 @@ def _thing(image: Tensor, part: Tensor, others: Tensor, background: str) -> Thin
     total = coverage.sum()
     if total < 1:
         raise _NoScene(f"the {colour} thing covers less than a pixel")
+    if _border(coverage).max() > CUT:
+        raise _NoScene(f"the {colour} thing is cut by the picture's edge")
     at = (torch.arange(size) + 0.5) / size
     x, y = ((coverage.sum(axis) * at).sum() / total for axis in (0, 1))
     best = (math.inf, "", 0.0, 0.0)

@@ -145,7 +145,7 @@ class Scene:
         names = [f"{thing.colour} {thing.shape}" for thing in self.things]
         boxes = [thing.box() for thing in self.things]
         for name, sides in zip(names, boxes, strict=True):
-            if min(sides[:2]) < MARGIN - ROUNDING or max(sides[2:]) > 1 - MARGIN + ROUNDING:
+            if not all(MARGIN - ROUNDING <= side <= 1 - MARGIN + ROUNDING for side in sides):
                 raise ValueError(
                     f"things: expected all within {MARGIN:.4f} to {1 - MARGIN:.4f}, "
                     f"the {name} has the box {_rounded(sides)}"

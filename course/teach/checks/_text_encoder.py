@@ -1,6 +1,7 @@
 """Answers to notebook 41 with their parts replaced: right ones, and mistakes."""
 
 import math
+import re
 from collections import Counter
 from itertools import combinations, pairwise
 
@@ -95,12 +96,18 @@ def _join_text(symbols, pair):
     return tuple(" ".join(symbols).replace(" ".join(pair), "".join(pair)).split(" "))
 
 
-def _join_start(symbols, pair):
-    return (*_join(symbols[:2], pair), *symbols[2:])
+def _join_same_text(symbols, pair):
+    joined, i, made = [], 0, "".join(pair)
+    while i < len(symbols):
+        found = len(symbols[i : i + 2]) == 2 and "".join(symbols[i : i + 2]) == made
+        joined.append(made if found else symbols[i])
+        i += 1 + found
+    return tuple(joined)
 
 
-def _join_end(symbols, pair):
-    return (*symbols[:-2], *_join(symbols[-2:], pair))
+def _join_pattern(symbols, pair):
+    found = rf"(?<!\S){pair[0]} {pair[1]}(?!\S)"
+    return tuple(re.sub(found, lambda _: "".join(pair), " ".join(symbols)).split(" "))
 
 
 def _instead(text):
@@ -181,9 +188,6 @@ MERGE_MISTAKES = {
     "the last pair of each word is not counted": merge_with(
         _count(lambda symbols: pairwise(symbols[:-1]))
     ),
-    "the first pair of each word is not counted": merge_with(
-        _count(lambda symbols: pairwise(symbols[1:]))
-    ),
     "counts are divided by those of the symbols: that is WordPiece's rule, not this one": (
         merge_with(_shares)
     ),
@@ -192,11 +196,15 @@ MERGE_MISTAKES = {
     ),
     "the pair is returned the other way round": merge_with(told=lambda pair: pair[::-1]),
     "only the first place in each word is joined: join all of them": merge_with(join=_join_once),
-    "the pair is joined at the start of a word only": merge_with(join=_join_start),
-    "the pair is joined at the end of a word only": merge_with(join=_join_end),
     "the words stay as they were: join the pair": merge_with(join=lambda symbols, pair: symbols),
     "parts of longer symbols are joined, too: compare whole symbols, not the text": merge_with(
         join=_join_text
+    ),
+    "another pair of the same text is joined, too: compare both symbols": merge_with(
+        join=_join_same_text
+    ),
+    "a symbol like . or + is read as a pattern: re.escape takes it as it is": merge_with(
+        join=_join_pattern
     ),
     "all symbols of a word that has the pair are joined: only the pair is": merge_with(
         join=lambda symbols, pair: ("".join(symbols),) if pair in [*pairwise(symbols)] else symbols
@@ -210,9 +218,6 @@ MERGE_MISTAKES = {
     "a space stands between the two that are joined": merge_with(join=_instead(" ".join)),
     "only the first of the two symbols is left: the joined one is both": merge_with(
         join=_instead(lambda pair: pair[0])
-    ),
-    "only the second of the two symbols is left: the joined one is both": merge_with(
-        join=_instead(lambda pair: pair[1])
     ),
     "the mark </w> is lost: it belongs to the last symbol": merge_with(
         join=lambda symbols, pair: tuple(s.replace("</w>", "") for s in _join(symbols, pair))
@@ -265,9 +270,6 @@ TIE_MISTAKES = {
     "of equals, the shortest is taken: take the first in code-point order": merge_with(
         best=_best_by(lambda pair: (len("".join(pair)), pair))
     ),
-    "of equals, the longest is taken: take the first in code-point order": merge_with(
-        best=_best_by(lambda pair: (-len("".join(pair)), pair))
-    ),
     "all pairs that occur equally often are joined: one step joins one pair": _merge_all_equals,
 }
 
@@ -318,10 +320,6 @@ def _everywhere(tokens):
     return torch.ones_like(_before_or_at(tokens))
 
 
-def _off_the_columns(c, k):
-    return c & k[:, :, None]
-
-
 MASK_MISTAKES = {
     "a token does not see itself: j <= i": mask_with(_shifted(-1)),
     "a token sees the next one: j <= i": mask_with(_shifted(1)),
@@ -346,11 +344,8 @@ MASK_MISTAKES = {
             (tokens != end) | (_places(tokens) == _last_end(tokens, end)[:, None])
         )
     ),
-    "the filling is hidden in rows: hide its columns, filling[:, None, :]": mask_with(
-        both=_off_the_columns
-    ),
-    "the rows of the filling are all False, and a softmax over nothing is nan: hide columns": (
-        mask_with(both=lambda c, k: c & k[:, None] & k[:, :, None])
+    "the filling is hidden in rows, where a softmax gives nan: hide columns, filling[:, None, :]": (
+        mask_with(both=lambda c, k: c & k[:, :, None])
     ),
     "a token of the filling sees itself: its column is hidden from all": (
         lambda tokens, end: (
@@ -363,16 +358,8 @@ MASK_MISTAKES = {
     "the end is found by the largest number: look for the number `end`": mask_with(
         kept=_up_to(lambda tokens, end: tokens.argmax(1))
     ),
-    "all numbers from `end` on are hidden: look for the number `end` itself": mask_with(
-        kept=lambda tokens, end: (
-            (tokens < end) | (_places(tokens) == _first_end(tokens, end)[:, None])
-        )
-    ),
     "all texts get the mask of the first: each has its own filling": (
         lambda tokens, end: right_text_mask(tokens, end)[:1].expand(len(tokens), -1, -1)
-    ),
-    "all texts get the mask of the longest: each has its own filling": mask_with(
-        kept=lambda tokens, end: _kept(tokens, end).any(0).expand(tokens.shape)
     ),
     "all texts get the mask of the shortest: each has its own filling": mask_with(
         kept=lambda tokens, end: _kept(tokens, end).all(0).expand(tokens.shape)
@@ -389,7 +376,7 @@ MASK_MISTAKES = {
 }
 
 POOL_PLACES = {
-    "it is the vector at the last place: take the first end token": (
+    "it is the last place, an end token that only fills up: take the first end token": (
         lambda tokens, end: torch.full((len(tokens),), tokens.shape[1] - 1)
     ),
     "it is the vector of the start token: take the first end token": (
@@ -398,21 +385,14 @@ POOL_PLACES = {
     "it is the token before the first end token: take the end token itself": (
         lambda tokens, end: _first_end(tokens, end) - 1
     ),
-    "it is the token behind the first end token": (
-        lambda tokens, end: (_first_end(tokens, end) + 1) % tokens.shape[1]
-    ),
-    "it is the last end token, which is filling: take the first": _last_end,
     "the end is found by the largest number: look for the number `end`": (
         lambda tokens, end: tokens.argmax(1)
     ),
     "the end is found by the smallest number: look for the number `end`": (
         lambda tokens, end: tokens.argmin(1)
     ),
-    "the first number from `end` on is taken for the end: look for `end` itself": (
-        lambda tokens, end: (tokens >= end).int().argmax(1)
-    ),
-    "the first number up to `end` is taken for the end: look for `end` itself": (
-        lambda tokens, end: (tokens <= end).int().argmax(1)
+    "tokens that are no end token are counted: find the first end token": (
+        lambda tokens, end: ((tokens != end).sum(1)).clamp(max=tokens.shape[1] - 1)
     ),
     "all texts get the place of the first text's end": (
         lambda tokens, end: _first_end(tokens, end)[:1].expand(len(tokens))
@@ -422,12 +402,6 @@ POOL_PLACES = {
     ),
     "all texts get the place of the longest text's end": (
         lambda tokens, end: _first_end(tokens, end).amax().expand(len(tokens))
-    ),
-    "it is the first token that is no end token": (
-        lambda tokens, end: (tokens != end).int().argmax(1)
-    ),
-    "it counts from the back: places count from the front": (
-        lambda tokens, end: tokens.shape[1] - 1 - _first_end(tokens, end)
     ),
 }
 
@@ -459,22 +433,11 @@ POOL_MISTAKES = {cause: _at(places) for cause, places in POOL_PLACES.items()} | 
     "it is the mean over the text without filling: take the vector of the first end token": (
         _mean_over(_kept)
     ),
-    "it is the mean of the words: take the vector of the first end token": _mean_over(
-        lambda tokens, end: tokens != end
-    ),
     "it is the mean of all end tokens: take the first": _mean_over(
         lambda tokens, end: tokens == end
     ),
-    "it is the sum of all end tokens: take the first": lambda hidden, tokens, end: (
-        hidden * (tokens == end)[..., None]
-    ).sum(1),
     "it is the largest number of each axis over all places: take one vector": (
         lambda hidden, tokens, end: hidden.amax(1)
-    ),
-    "it is the largest number of each axis over the text: take one vector": (
-        lambda hidden, tokens, end: hidden.masked_fill(
-            ~_kept(tokens, end)[..., None], -torch.inf
-        ).amax(1)
     ),
     "the texts are in the wrong order": lambda hidden, tokens, end: right_pool_at_end(
         hidden, tokens, end
@@ -570,9 +533,6 @@ LOSS_MISTAKES = {
     "the batch is summed: cross_entropy's mean is over the batch": loss_with(
         loss=lambda logits: len(logits) * _both(logits)
     ),
-    "batch and losses are summed: take the mean of both": loss_with(
-        loss=lambda logits: 2 * len(logits) * _both(logits)
-    ),
     "the cosines are divided by exp(log_scale): multiply": loss_with(
         scaled=lambda cosines, log_scale: cosines / log_scale.exp()
     ),
@@ -586,9 +546,6 @@ LOSS_MISTAKES = {
     "the scale is used twice": loss_with(
         scaled=lambda cosines, log_scale: cosines * (2 * log_scale).exp()
     ),
-    "log_scale is added: multiply by exp(log_scale)": loss_with(
-        scaled=lambda cosines, log_scale: cosines + log_scale
-    ),
     "the scale is 1 / 0.07, its first value: it is learned, use log_scale": loss_with(
         scaled=lambda cosines, log_scale: cosines / 0.07
     ),
@@ -600,12 +557,6 @@ LOSS_MISTAKES = {
     ),
     "all vectors are divided by one length: each has its own, dim=1, keepdim=True": loss_with(
         lambda x: x / x.norm(), lambda x: x / x.norm()
-    ),
-    "the vectors are divided by their squared length: take the root": loss_with(
-        lambda x: x / x.square().sum(1, keepdim=True), lambda x: x / x.square().sum(1, keepdim=True)
-    ),
-    "the vectors are divided by the sum of their sizes: the length is the root of squares": (
-        loss_with(lambda x: F.normalize(x, p=1, dim=1), lambda x: F.normalize(x, p=1, dim=1))
     ),
     "without keepdim the lengths belong to the columns: norm(dim=1, keepdim=True)": loss_with(
         lambda x: x / x.norm(dim=1), lambda x: x / x.norm(dim=1)
@@ -622,20 +573,11 @@ LOSS_MISTAKES = {
     "all B * B entries are averaged: only the own pairs, on the diagonal, count": loss_with(
         loss=_of_both(lambda logits: -logits.log_softmax(1).mean())
     ),
-    "the own pairs are summed and divided by B * B: there are B of them": loss_with(
-        loss=lambda logits: _both(logits) / len(logits)
-    ),
     "the labels are shifted: text i belongs to picture i": loss_with(
         loss=_labelled(lambda logits: _own(logits).roll(1))
     ),
-    "the labels are shifted: picture i belongs to text i": loss_with(
-        loss=_labelled(lambda logits: _own(logits).roll(-1))
-    ),
     "the labels are all 0: they are 0, 1, 2, ...": loss_with(
         loss=_labelled(lambda logits: 0 * _own(logits))
-    ),
-    "the labels run backwards: text i belongs to picture i": loss_with(
-        loss=_labelled(lambda logits: _own(logits).flip(0))
     ),
     "one softmax runs over all B * B entries: one for each row, one for each column": loss_with(
         loss=lambda logits: -logits.flatten().log_softmax(0).view_as(logits).diagonal().mean()
@@ -648,9 +590,6 @@ LOSS_MISTAKES = {
     ),
     "the logarithm is missing: these are probabilities": loss_with(
         loss=_of_both(lambda logits: -logits.softmax(1).diagonal().mean())
-    ),
-    "the logarithm is taken of the mean: take the mean of the logarithms": loss_with(
-        loss=_of_both(lambda logits: -logits.softmax(1).diagonal().mean().log())
     ),
     "there are two softmaxes: cross_entropy takes logits and has one itself": loss_with(
         loss=_of_both(lambda logits: finding(logits.softmax(1)))

@@ -23,8 +23,8 @@ from course.teach.checks._text_encoder import (
 )
 from course.teach.exercise import (
     Property,
-    agrees,
     attempt,
+    decides,
     differentiable,
     exercise,
     judges,
@@ -74,16 +74,25 @@ def _why_another_step(got, want):
     return f"the word {next(w for w in merged if w not in right)} should not be there"
 
 
-def _does_as(candidate, mistake, corpora):
-    """Whether the two answer alike for all the words."""
-    for words in corpora:
-        got, problem = attempt("", candidate, dict(words))
-        if problem or _why_no_step(got):
-            return False
-        pair, merged = mistake(dict(words))
-        if (got[0], dict(got[1])) != (pair, merged):
-            return False
-    return True
+def _answer(function, words):
+    """What a function makes of the words, or why it makes nothing."""
+    got, problem = attempt("", function, dict(words))
+    if problem:
+        return problem.message.split(", in: ")[0]
+    return _why_no_step(got) or (got[0], dict(got[1]))
+
+
+def _cause(candidate, corpora):
+    """The mistake that answers as the candidate wherever there is a pair, or None."""
+    corpora = [words for words in corpora if right_merge_step(words)[0]]
+    answers = [_answer(candidate, words) for words in corpora]
+    for cause, mistake in _MERGE_MISTAKES.items():
+        if all(
+            _answer(mistake, words) == answer
+            for words, answer in zip(corpora, answers, strict=True)
+        ):
+            return cause
+    return None
 
 
 def _steps(name, candidate, group, corpora):
@@ -92,15 +101,17 @@ def _steps(name, candidate, group, corpora):
         given, want = dict(words), right_merge_step(dict(words))
         got, problem = attempt(name, candidate, given)
         if problem:
+            message = problem.message
             if want[0] is None and problem.attempted:
-                message = f"no word has two symbols left: return None and words; {problem.message}"
-                problem = replace(problem, message=message)
-            return problem
+                message = f"no word has two symbols left: return None and words; {message}"
+            elif problem.attempted:
+                message = _cause(candidate, corpora) or message
+            return replace(problem, message=message)
         if message := _why_no_step(got):
             return Property(name, False, message)
         if (got[0], dict(got[1])) != want:
-            named = (c for c, m in _MERGE_MISTAKES.items() if _does_as(candidate, m, corpora))
-            return Property(name, False, next(named, None) or _why_another_step(got, want))
+            message = _cause(candidate, corpora) or _why_another_step(got, want)
+            return Property(name, False, message)
         if given != words:
             message = "it changes the dict it is given: make a new one"
             return Property(name, False, message)
@@ -143,15 +154,38 @@ def merge_step(candidate, draw):
 
     text = ("low</w>", "lower</w>", "newest</w>", "widest</w>")
     spelled = [(*word[: -len("</w>") - 1], word[-len("</w>") - 1 :]) for word in text]
+    a, b, c, d, e = _chosen(draw, "abcdefghij", 5)
+    n = draw.integer(4, 9)
+    before, behind = sorted((d, e))
     groups = {
-        "four words": [{word: draw.integer(2, 9) for word in spelled}],
+        "four words": [{word: draw.integer(2, 900) for word in spelled}],
         "words of few symbols": corpora(6, 6, 4, (2, 6)),
         "words that are alike, or become equal": [
             _with_relatives(draw, words) for words in corpora(6, 5, 3, (3, 6))
         ],
-        "one symbol several times in a row": corpora(8, 4, 1, (3, 7)) + corpora(4, 5, 2, (4, 9)),
-        "pairs that occur equally often": corpora(12, 6, 6, (2, 2), 1)
-        + corpora(8, 4, 5, (2, 4), 2),
+        "one symbol several times in a row": [
+            {(a, a, a, b): n, (c, d, e): n + 1},
+            *corpora(8, 4, 1, (3, 7)),
+            *corpora(4, 5, 2, (4, 9)),
+        ],
+        "symbols of more than one letter": [
+            {
+                (a + b, c, d): n,
+                (a + b, c, e): n + 1,
+                (a, b + c, d): 2,
+                (e + a + b, c, d): 1,
+            }
+        ],
+        "symbols that are no letters": [
+            {(a, mark, b): n, (a, c, b): 2, (a, d): 1, (a + a, b): 1} for mark in ".+*?$|("
+        ],
+        "pairs that occur equally often": [
+            *corpora(12, 6, 6, (2, 2), 1),
+            *corpora(8, 4, 5, (2, 4), 2),
+            # By their joined text the second one would come first.
+            {(a, behind): n, (a + before, b): n},
+            {(a + before, b): n, (a, behind): n},
+        ],
         "one word": corpora(3, 1, 2, (2, 12)),
         "words of one symbol among others": corpora(4, 8, 5, (1, 3)),
         "no word has two symbols left": [_corpus(draw, 4, _LETTERS, (1, 1)), {}],
@@ -177,7 +211,7 @@ def _told_apart(make, right, wrong):
             if problem is None:
                 seen.append(answer)
         if not any(
-            a.shape == b.shape and torch.allclose(a.double(), b.double())
+            a.shape == b.shape and torch.allclose(a.double(), b.double(), rtol=1e-4)
             for i, a in enumerate(seen)
             for b in seen[:i]
         ):
@@ -185,9 +219,9 @@ def _told_apart(make, right, wrong):
 
 
 def _endings(draw, batch, length):
-    """Places of the first end tokens, all different; the last text is not the longest."""
-    places = sorted(_chosen(draw, range(1, length - 1), batch))
-    return [places[i] for i in _chosen(draw, range(batch), batch)]
+    """Places of first end tokens, all different; the first text is no longest and no shortest."""
+    low, middle, *others = sorted(_chosen(draw, range(1, length - 1), batch))
+    return [middle, *_chosen(draw, [low, *others], batch - 1)]
 
 
 @exercise(reference=right_text_mask)
@@ -244,6 +278,10 @@ def pool_at_end(candidate, draw):
     yield looks("more texts than tokens", *given(_texts(draw, [2, 1, 1, 2, 0], 3, 4), d), 4)
     name = "a text with nothing but end tokens"
     yield looks(name, *given(_texts(draw, [0, 2], m, 7), d), 7)
+    tokens = _texts(draw, [2, m - 3, 4], m, 5)
+    tokens[:, -2] = torch.tensor([1, 9, 0])
+    tokens[2, -3] = 7
+    yield looks("other numbers behind the first end token", *given(tokens, d), 5)
     yield looks("one token, one axis", *given(_texts(draw, [0] * b, 1, 7), 1), 7)
     tokens = _texts(draw, [3, m - 2, 1], m, 4)
     yield looks("float32", *given(tokens, d + 2, torch.float32), 4)
@@ -273,8 +311,9 @@ def contrastive_loss(candidate, draw):
         return found
 
     b, d = draw.integer(4, 5), draw.integer(7, 8)
-    log_scale = float(draw.uniform(0.5, 1.5))
-    inputs = drawn(b, d, log_scale)
+    inputs = _told_apart(
+        lambda: drawn(b, d, float(draw.uniform(1.3, 1.9))), right_contrastive_loss, LOSS_MISTAKES
+    )
     yield looks("fewer pairs than axes", inputs)
     yield looks("more pairs than axes", drawn(d + 2, 3, 1.2))
     yield looks("as many pairs as axes", drawn(6, 6, 0.7))
@@ -469,3 +508,5 @@ def referee_axis(candidate, draw):
         cause: (formula, hint) for hint, found in hints.items() for cause, formula in found.items()
     }
     yield from judges(candidate, right, why, wrong)
+    name, message = "accepts the right loss, asked again", f"asked again, it rejects it: {why}"
+    yield decides(name, candidate, finding, True, message)

@@ -1,0 +1,170 @@
+"""CLIP on captioned scenes: its objective against loops, its measures against known models."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from course.data.scenes.captions import holds
+from course.data.scenes.dataset import CaptionedScenes
+from course.data.scenes.grammar import vocabulary
+from course.data.scenes.render import render
+from course.models.clip import CLIPModel
+from course.models.configs import SCENES_CLIP
+from course.training import contrastive, recipes
+from course.training.contrastive import LENGTH, contrastive_objective, measure_split
+from course.training.fit import Settings, fit, stream
+
+
+def small_clip(seed=0):
+    return recipes.build(SCENES_CLIP, seed)
+
+
+def test_each_word_is_one_token():
+    tokenizer = contrastive.scenes_tokenizer()
+    assert len(tokenizer.vocab) == SCENES_CLIP.text.vocab_size
+    assert tokenizer.end == SCENES_CLIP.text.eos_token_id
+    assert all(len(tokenizer.tokenize(word)) == 1 for word in vocabulary())
+
+
+def test_the_longest_sentences_fit():
+    sentences = [e.caption for e in CaptionedScenes(5000).examples(range(5000))]
+    longest = max(len(contrastive.scenes_tokenizer().encode(sentence)) for sentence in sentences)
+    assert 26 <= longest <= LENGTH
+
+
+def test_what_fills_up_does_not_count():
+    model = small_clip()
+    sentences = [e.caption for e in CaptionedScenes(9).examples(range(9))]
+    tokens = contrastive.scenes_tokenizer()(sentences, LENGTH)
+    short = contrastive.trimmed(tokens)
+    assert short.shape[1] < LENGTH
+    assert (short == contrastive.scenes_tokenizer().end).sum(1).min() == 1
+    torch.testing.assert_close(model.encode_text(short), model.encode_text(tokens))
+
+
+@pytest.mark.parametrize("hard", [0, 2])
+def test_the_objective_is_clips_loss_written_out(hard):
+    model, streams = small_clip(), [stream(5, 3, i) for i in range(7)]
+    loss = contrastive_objective(hard)(model, [stream(5, 3, i) for i in range(7)])
+
+    data = CaptionedScenes(contrastive.SCENES)
+    examples = data.examples([int(s.integers(contrastive.SCENES)) for s in streams])
+    said = [(e, e.meaning) for e in examples]
+    for e, s in zip(examples, streams, strict=True):
+        twins = e.twins()
+        said += [(e, twins[k][1]) for k in s.permutation(len(twins))[:hard]]
+    assert len(said) > 7 if hard else len(said) == 7
+    sentences = [e.say(meaning) for e, meaning in said]
+    texts = model.encode_text(contrastive.scenes_tokenizer()(sentences, LENGTH))
+    pictures = model.encode_image(render([e.scene for e in examples]))
+    score = (pictures @ texts.T).double() / 0.07
+    total = 0.0
+    for i, e in enumerate(examples):
+        others = [j for j, (_, m) in enumerate(said) if j == i or not holds(m, e.scene)]
+        total += score[i, others].logsumexp(0) - score[i, i]
+        pictures_of_text = [
+            j for j, o in enumerate(examples) if j == i or not holds(e.meaning, o.scene)
+        ]
+        total += score[pictures_of_text, i].logsumexp(0) - score[i, i]
+    assert loss.item() == pytest.approx(total.item() / 14, rel=1e-5)
+
+
+def test_every_batch_is_new_and_a_function_of_its_numbers():
+    seen = []
+
+    class Model(nn.Module):
+        logit_scale = torch.zeros(())
+
+        def forward(self, pictures, tokens):
+            seen.append(pictures)
+            return torch.zeros(len(pictures), len(tokens))
+
+    objective = contrastive_objective(1)
+    for step in (0, 1, 0):
+        objective(Model(), [stream(0, step, i) for i in range(5)])
+    assert torch.equal(seen[0], seen[2])
+    assert all((a - b).abs().max() > 0.1 for a, b in itertools.product(seen[0], seen[1]))
+
+
+class Bag(CLIPModel):
+    """Texts without order: the sum of a vector for each word."""
+
+    def encode_text(self, tokens):
+        end = tokens == self.config.text.eos_token_id
+        return (
+            self.text_model.embeddings.token_embedding(tokens).masked_fill(end[..., None], 0).sum(1)
+        )
+
+
+def test_a_bag_of_words_tells_no_twins_apart():
+    torch.manual_seed(0)
+    model = Bag(SCENES_CLIP).double()
+    examples = CaptionedScenes(64, "test").examples(range(64))
+    for e in examples:
+        for _, twin in e.twins():
+            a, b = (
+                model.encode_text(contrastive.scenes_tokenizer()([text], LENGTH))
+                for text in (e.caption, e.say(twin))
+            )
+            torch.testing.assert_close(a, b)
+
+
+def test_measures_of_a_model_that_knows():
+    """Its vectors are numbers of what is true: all is found; turned round, nothing."""
+    data = CaptionedScenes(48, "test")
+    by_picture = {e: e.scene for e in data.examples(range(48))}
+    words = {}
+    for e in by_picture:
+        for meaning in [e.meaning, *(twin for _, twin in e.twins())]:
+            words[e.say(meaning)] = meaning
+    texts = list(words)
+
+    class Knows(CLIPModel):
+        def __init__(self):
+            nn.Module.__init__(self)
+            self.sign = 1.0
+
+        def encode_image(self, pictures):
+            rows = [
+                [1.0 if holds(words[text], e.scene) else -1.0 for text in texts]
+                for e, picture in itertools.product(by_picture, pictures)
+                if torch.equal(render([e.scene])[0], picture)
+            ]
+            return self.sign * torch.tensor(rows)
+
+        def encode_text(self, tokens):
+            decode = contrastive.scenes_tokenizer().decode
+            plain = {text.replace(",", " ,"): text for text in texts}
+            plain |= {text: text for text in texts}
+            found = [texts.index(plain[decode(row.tolist())]) for row in tokens]
+            return torch.eye(len(texts))[found]
+
+    knows = Knows()
+    figures = measure_split(knows, data, size=16)
+    assert figures["scenes"] == 48
+    assert figures["retrieval"] == 1
+    assert figures["twins"] == sum(len(e.twins()) for e in by_picture)
+    assert figures["twins_told_apart"] == 1
+    assert set(figures["by_kind"]) == {"colours", "places", "sizes"}
+    knows.sign = -1.0
+    figures = measure_split(knows, data, size=16)
+    assert figures["retrieval"] < 0.2
+    assert figures["twins_told_apart"] == 0
+
+
+def test_it_learns():
+    losses = fit(
+        small_clip(),
+        contrastive_objective(1),
+        Settings(steps=60, batch_size=16, learning_rate=1e-3, warmup=10),
+        progress=False,
+    ).losses
+    assert np.mean(losses[-10:]) < 0.9 * np.mean(losses[:10])
+
+
+def test_bad_arguments_are_named(no_typecheck):
+    with pytest.raises(ValueError, match="hard_negatives: expected 0 or more, came -1"):
+        contrastive_objective(-1)
