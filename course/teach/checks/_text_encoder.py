@@ -60,11 +60,11 @@ def _last_in_order(counts):
 _best = _best_by(lambda pair: pair)
 
 
-def _join(symbols, pair):
+def _join(symbols, pair, made="".join):
     joined, i = [], 0
     while i < len(symbols):
         found = tuple(symbols[i : i + 2]) == pair
-        joined.append("".join(pair) if found else symbols[i])
+        joined.append(made(pair) if found else symbols[i])
         i += 1 + found
     return tuple(joined)
 
@@ -110,14 +110,9 @@ def _join_pattern(symbols, pair):
     return tuple(re.sub(found, lambda _: "".join(pair), " ".join(symbols)).split(" "))
 
 
-def _instead(text):
+def _instead(made):
     """Another symbol in place of the pair."""
-
-    def join(symbols, pair):
-        joined, made = _join(symbols, pair), "".join(pair)
-        return tuple(text(pair) if symbol == made else symbol for symbol in joined)
-
-    return join
+    return lambda symbols, pair: _join(symbols, pair, made)
 
 
 def _together(pairs):
@@ -391,9 +386,6 @@ POOL_PLACES = {
     "the end is found by the smallest number: look for the number `end`": (
         lambda tokens, end: tokens.argmin(1)
     ),
-    "tokens that are no end token are counted: find the first end token": (
-        lambda tokens, end: ((tokens != end).sum(1)).clamp(max=tokens.shape[1] - 1)
-    ),
     "all texts get the place of the first text's end": (
         lambda tokens, end: _first_end(tokens, end)[:1].expand(len(tokens))
     ),
@@ -416,6 +408,14 @@ _pool = _at(_first_end)
 def right_pool_at_end(hidden, tokens, end):
     """Radford et al. 2021, section 2.4, as `course.models.clip_text.pool`."""
     return _pool(hidden, tokens, end)
+
+
+# Right where nothing but end tokens follows the first.
+COUNTING_MISTAKES = {
+    "tokens that are no end token are counted: find the first end token": _at(
+        lambda tokens, end: (tokens != end).sum(1)
+    ),
+}
 
 
 def _mean_over(kept):

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from course.teach.checks._common import recognised
 from course.teach.checks._text_encoder import (
+    COUNTING_MISTAKES,
     LOSS_MISTAKES,
     MASK_MISTAKES,
     MERGE_MISTAKES,
@@ -187,6 +188,7 @@ def merge_step(candidate, draw):
             {(a + before, b): n, (a, behind): n},
         ],
         "one word": corpora(3, 1, 2, (2, 12)),
+        "long words": corpora(1, 3, 2, (15, 30)),
         "words of one symbol among others": corpora(4, 8, 5, (1, 3)),
         "no word has two symbols left": [_corpus(draw, 4, _LETTERS, (1, 1)), {}],
     }
@@ -202,20 +204,21 @@ def _texts(draw, firsts, length, end, highest=11):
     return tokens.where(torch.arange(length) < torch.tensor(firsts)[:, None], end)
 
 
-def _told_apart(make, right, wrong):
+def _told_apart(make, right, wrong, tries=50):
     """Random inputs for which all mistakes differ, from the right answer and from each other."""
-    while True:
+    for _ in range(tries):
         inputs, seen = make(), []
         for function in (right, *wrong.values()):
             answer, problem = attempt("", function, *inputs)
             if problem is None:
-                seen.append(answer)
+                seen.append(answer.double())
         if not any(
-            a.shape == b.shape and torch.allclose(a.double(), b.double(), rtol=1e-4)
+            a.shape == b.shape and torch.allclose(a, b, rtol=1e-4)
             for i, a in enumerate(seen)
             for b in seen[:i]
         ):
-            return inputs
+            break
+    return inputs
 
 
 def _endings(draw, batch, length):
@@ -257,8 +260,8 @@ def pool_at_end(candidate, draw):
 
     def looks(name, hidden, tokens, end):
         inputs = (hidden, tokens, end)
-        want = right_pool_at_end(*inputs)
-        return recognised(name, candidate, inputs, want, POOL_MISTAKES, "B D")
+        want, wrong = right_pool_at_end(*inputs), POOL_MISTAKES | COUNTING_MISTAKES
+        return recognised(name, candidate, inputs, want, wrong, "B D")
 
     def drawn():
         batch, length, end = draw.integer(3, 4), draw.integer(7, 9), draw.integer(4, 7)
@@ -324,6 +327,7 @@ def contrastive_loss(candidate, draw):
     yield looks("vectors a thousand times as long or as short", drawn(b, d, 0.8, spread=5.0))
     images, texts, scale = drawn(b, d, 1.1)
     yield looks("texts next to their pictures", (images, images + 0.1 * texts, scale))
+    images[0] = -images[-1]  # at this scale no single number holds exp of the difference
     hard = (images, images.roll(1, 0) + 0.01 * texts, torch.tensor(100.0).double().log())
     yield looks("texts next to other pictures, a scale of 100", hard)
     yield looks("float32", tuple(x.float() for x in drawn(b + 2, d, 1.3)))
