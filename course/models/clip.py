@@ -25,7 +25,6 @@ class CLIPVisionConfig:
         num_channels: channels of the pictures.
         block_out_channels: channels at each level of convolutions, finest first; every level
             halves height and width. (Ours: CLIP's has one convolution, as wide as its stride.)
-        norm_num_groups: groups of every normalisation; divides every number of channels. (Ours.)
         hidden_size: width of each token's vector, and of that of the picture.
         intermediate_size: width of the layer between the two of each feed-forward.
         num_hidden_layers: number of transformer blocks.
@@ -39,7 +38,6 @@ class CLIPVisionConfig:
     image_size: int = 32
     num_channels: int = 3
     block_out_channels: tuple[int, ...] = (32, 64, 128)
-    norm_num_groups: int = 8
     hidden_size: int = 128
     intermediate_size: int = 512
     num_hidden_layers: int = 2
@@ -49,13 +47,10 @@ class CLIPVisionConfig:
     def __post_init__(self) -> None:
         # A list is what JSON gives.
         object.__setattr__(self, "block_out_channels", tuple(self.block_out_channels))
-        check_sizes(self, ("image_size", "num_channels", "norm_num_groups"))
+        check_sizes(self, ("image_size", "num_channels"))
         channels = self.block_out_channels
-        if not channels or any(c < 1 or c % self.norm_num_groups for c in channels):
-            raise ValueError(
-                "block_out_channels: expected multiples of norm_num_groups = "
-                f"{self.norm_num_groups}, came {channels}"
-            )
+        if not channels or min(channels) < 1:
+            raise ValueError(f"block_out_channels: expected numbers from 1, came {channels}")
         if self.image_size % 2 ** len(channels):
             raise ValueError(
                 f"image_size: expected a multiple of {2 ** len(channels)}, for {len(channels)} "
@@ -80,8 +75,8 @@ class CLIPVisionModel(nn.Module):
         current = config.num_channels
         for channels in config.block_out_channels:
             levels += [
-                nn.Conv2d(current, channels, 3, stride=2, padding=1),
-                nn.GroupNorm(config.norm_num_groups, channels),
+                nn.Conv2d(current, channels, 5, stride=2, padding=2),
+                nn.BatchNorm2d(channels),
                 nn.SiLU(),
             ]
             current = channels

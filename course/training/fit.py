@@ -218,8 +218,13 @@ def fit(
 
 @torch.no_grad()
 def follow(average: nn.Module, model: nn.Module, decay: float) -> None:
-    """Move the weights of `average` towards those of `model`: decay * old + (1 - decay) * new."""
+    """Move the weights of `average` towards those of `model`: decay * old + (1 - decay) * new.
+
+    Buffers, as the means of a batch normalisation, move as well; whole numbers are copied.
+    """
     torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
+    for old, new in zip(average.buffers(), model.buffers(), strict=True):
+        old.lerp_(new, 1 - decay) if old.is_floating_point() else old.copy_(new)
 
 
 def _warm(step: int, settings: Settings) -> float:

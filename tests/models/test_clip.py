@@ -32,7 +32,6 @@ TEXT = CLIPTextConfig(
 VISION = CLIPVisionConfig(
     image_size=8,
     block_out_channels=(4, 6),
-    norm_num_groups=2,
     hidden_size=10,
     intermediate_size=14,
     num_hidden_layers=1,
@@ -302,7 +301,6 @@ def test_bad_arguments_are_named(no_typecheck):
         (changed(VISION, image_size=10), "image_size: expected a multiple of 4.*2 levels, came 10"),
         (changed(VISION, num_channels=0), "num_channels: "),
         (changed(VISION, hidden_size=0), "hidden_size: "),
-        (changed(VISION, norm_num_groups=0), "norm_num_groups: expected at least 1"),
         (changed(VISION, block_out_channels=()), r"block_out_channels: .*came \(\)"),
         (changed(VISION, block_out_channels=(4, 5)), r"block_out_channels: .*= 2, came \(4, 5\)"),
     ):
@@ -311,4 +309,4 @@ def test_bad_arguments_are_named(no_typecheck):
 
 
 def test_lists_from_json_become_tuples(no_typecheck):
-    assert CLIPVisionConfig(8, 3, [4, 6], 2, 10, 14, 1, 5) == VISION
+    assert CLIPVisionConfig(8, 3, [4, 6], 10, 14, 1, 5) == VISION

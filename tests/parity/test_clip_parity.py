@@ -59,8 +59,8 @@ def test_the_encoder_of_pictures_has_transformers_blocks(same):
     """Places that all see each other, behind convolutions of our own."""
     sizes = {name: SIZES[name] for name in ("hidden_size", "intermediate_size")}
     sizes |= {"num_hidden_layers": 2, "num_attention_heads": 3, "layer_norm_eps": 0.3}
-    vision = CLIPVisionConfig(image_size=12, block_out_channels=(4, 6), norm_num_groups=2, **sizes)
-    ours = CLIPVisionModel(vision).double()
+    vision = CLIPVisionConfig(image_size=12, block_out_channels=(4, 6), **sizes)
+    ours = CLIPVisionModel(vision).double().eval()
     theirs = transformers.CLIPVisionModel(
         transformers.CLIPVisionConfig(image_size=12, patch_size=4, **sizes)
     )
