@@ -16,7 +16,7 @@ from torch import nn
 
 from course.training import checkpoint
 from course.training.checkpoint import CheckpointError
-from course.training.fit import Settings, fit, stream
+from course.training.fit import Settings, fit, follow, stream
 
 SETTINGS = Settings(steps=12, batch_size=5, learning_rate=0.02, warmup=3, ema_decay=0.9, seed=7)
 
@@ -78,6 +78,15 @@ def test_it_learns_and_leaves_the_average_in_eval_mode():
     assert fitted.steps == 300
     assert not fitted.ema.training
     assert not any(p.requires_grad for p in fitted.ema.parameters())
+
+
+def test_the_average_follows_buffers():
+    old, new = nn.BatchNorm1d(3), nn.BatchNorm1d(3)
+    new.running_mean += torch.tensor([1.0, 2.0, 4.0])
+    new.num_batches_tracked += 7
+    follow(old, new, 0.75)
+    torch.testing.assert_close(old.running_mean, torch.tensor([0.25, 0.5, 1.0]))
+    assert old.num_batches_tracked == 7
 
 
 def test_random_numbers_are_a_function_of_seed_step_and_index():
