@@ -11,7 +11,6 @@ from course.teach.checks import (
     sampling,
     sampling_faster,
     start_here,
-    text_encoder,
     unet,
     vae,
     vae_digits,
@@ -34,7 +33,6 @@ EXERCISES: dict[str, Exercise] = {
         unet,
         attention,
         conditional_unet,
-        text_encoder,
     )
     for found in vars(notebook).values()
     if isinstance(found, Exercise)
