@@ -187,9 +187,7 @@ def graph(
 
 @app.command()
 def train(
-    recipe: Annotated[
-        str, typer.Argument(help="Which: digits-classifier, digits-ddpm, scenes-clip.")
-    ],
+    recipe: Annotated[str, typer.Argument(help="Which: digits-classifier or digits-ddpm.")],
     folder: Annotated[
         Path | None,
         typer.Option(help="Where its files go.", show_default="runs/RECIPE"),
