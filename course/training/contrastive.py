@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from course.data.scenes.captions import names_held_out
 from course.data.scenes.dataset import CaptionedScenes, Example
 from course.data.scenes.grammar import vocabulary
 from course.data.scenes.layout import SPLITS
@@ -35,7 +36,8 @@ def contrastive_objective(hard_negatives: int = 1) -> Objective:
     """CLIP's loss on scenes of the training split, drawn anew for each batch.
 
     Captions that are true of another picture are no negatives of it; each picture has up to so many
-    hard ones besides: sentences of the same words that are false.
+    hard ones besides: sentences of the same words that are false. No sentence names a composition
+    that is held out.
 
     Args:
         hard_negatives: for each picture, from 0.
@@ -52,7 +54,7 @@ def contrastive_objective(hard_negatives: int = 1) -> Objective:
         meanings = [example.meaning for example in examples]
         sentences = [example.caption for example in examples]
         for example, stream in zip(examples, streams, strict=True):
-            twins = [twin for _, twin in example.twins()]
+            twins = [twin for _, twin in example.twins() if not names_held_out(twin)]
             for k in stream.permutation(len(twins))[:hard_negatives]:
                 meanings.append(twins[k])
                 sentences.append(example.say(twins[k]))

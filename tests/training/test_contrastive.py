@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from course.data.scenes.captions import holds
+from course.data.scenes.captions import holds, names_held_out
 from course.data.scenes.dataset import CaptionedScenes
-from course.data.scenes.grammar import vocabulary
+from course.data.scenes.grammar import parse, vocabulary
 from course.data.scenes.render import render
+from course.data.scenes.world import HELD_OUT_PAIRS, HELD_OUT_RELATIONS, OPPOSITE
 from course.models.clip import CLIPModel
 from course.models.configs import SCENES_CLIP
 from course.training import contrastive, recipes
@@ -54,7 +55,7 @@ def test_the_objective_is_clips_loss_written_out(hard):
     examples = data.examples([int(s.integers(contrastive.SCENES)) for s in streams])
     said = [(e, e.meaning) for e in examples]
     for e, s in zip(examples, streams, strict=True):
-        twins = e.twins()
+        twins = [twin for twin in e.twins() if not names_held_out(twin[1])]
         said += [(e, twins[k][1]) for k in s.permutation(len(twins))[:hard]]
     assert len(said) > 7 if hard else len(said) == 7
     sentences = [e.say(meaning) for e, meaning in said]
@@ -87,6 +88,31 @@ def test_every_batch_is_new_and_a_function_of_its_numbers():
         objective(Model(), [stream(0, step, i) for i in range(5)])
     assert torch.equal(seen[0], seen[2])
     assert all((a - b).abs().max() > 0.1 for a, b in itertools.product(seen[0], seen[1]))
+
+
+def test_no_sentence_of_training_names_what_is_held_out():
+    """Neither a true one nor a false one, whichever way round it is told."""
+    seen = []
+    tokenizer = contrastive.scenes_tokenizer()
+
+    class Listens(nn.Module):
+        logit_scale = torch.zeros(())
+
+        def forward(self, pictures, tokens):
+            seen.extend(tokenizer.decode(row.tolist()).replace(" ,", ",") for row in tokens)
+            return torch.zeros(len(pictures), len(tokens))
+
+    contrastive_objective(9)(Listens(), [stream(0, 0, i) for i in range(600)])
+    meanings = [parse(sentence) for sentence in seen]
+    assert len(meanings) > 1200
+    pairs = {(m.colour, m.shape) for meaning in meanings for m in meaning.mentions}
+    assert not pairs & HELD_OUT_PAIRS
+    assert len(pairs) > 40
+    for meaning in meanings:
+        shapes = [m.shape for m in meaning.mentions]
+        for i, relation, j in meaning.relations:
+            assert (shapes[i], relation, shapes[j]) not in HELD_OUT_RELATIONS
+            assert (shapes[j], OPPOSITE[relation], shapes[i]) not in HELD_OUT_RELATIONS
 
 
 class Bag(CLIPModel):

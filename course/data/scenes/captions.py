@@ -14,7 +14,16 @@ from course.data.scenes.grammar import (
     relate,
     write,
 )
-from course.data.scenes.world import BACKGROUNDS, MOST_THINGS, OPPOSITE, RELATIONS, Scene, Thing
+from course.data.scenes.world import (
+    BACKGROUNDS,
+    HELD_OUT_PAIRS,
+    HELD_OUT_RELATIONS,
+    MOST_THINGS,
+    OPPOSITE,
+    RELATIONS,
+    Scene,
+    Thing,
+)
 
 ORDERS = {n: tuple(permutations(range(n))) for n in range(1, MOST_THINGS + 1)}
 # Which mentions a caption relates, by the number of things: three of four relate some.
@@ -120,6 +129,15 @@ def twins(meaning: Meaning) -> list[tuple[str, Meaning]]:
 def false_twins(meaning: Meaning, scene: Scene) -> list[tuple[str, Meaning]]:
     """Those `twins` that are not true of a scene."""
     return [(kind, twin) for kind, twin in twins(meaning) if not holds(twin, scene)]
+
+
+def names_held_out(meaning: Meaning) -> bool:
+    """Whether it says, truly or not, a colour and shape or a relation that training never shows."""
+    shapes = [mention.shape for mention in meaning.mentions]
+    pairs = {(mention.colour, mention.shape) for mention in meaning.mentions}
+    related = {(shapes[i], r, shapes[j]) for i, r, j in meaning.relations}
+    related |= {(b, OPPOSITE[r], a) for a, r, b in related}
+    return bool(pairs & HELD_OUT_PAIRS or related & HELD_OUT_RELATIONS)
 
 
 def meanings(things: int) -> Iterator[Meaning]:
