@@ -84,7 +84,7 @@ CONFIGURATIONS = {
         {"xt": (1, 1, 28, 28), "t": (1,)},
     ),
     "scenes-clip": Configuration(
-        "CLIP of captioned scenes, of notebook 41",
+        "CLIP in small, for captioned scenes",
         lambda: CLIPModel(SCENES_CLIP),
         {"images": (1, 3, 32, 32), "tokens": (1, 32)},
     ),

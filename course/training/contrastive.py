@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from course.data.scenes.captions import names_held_out
-from course.data.scenes.dataset import CaptionedScenes, Example
+from course.data.scenes.dataset import CaptionedScenes
 from course.data.scenes.grammar import vocabulary
 from course.data.scenes.layout import SPLITS
 from course.data.scenes.render import render
@@ -47,7 +47,7 @@ def contrastive_objective(hard_negatives: int = 1) -> Objective:
     """
     if hard_negatives < 0:
         raise ValueError(f"hard_negatives: expected 0 or more, came {hard_negatives}")
-    data, tokenizer = CaptionedScenes(SCENES), scenes_tokenizer()
+    data = CaptionedScenes(SCENES)
 
     def objective(model: Callable[..., Tensor], streams: Sequence[np.random.Generator]) -> Tensor:
         examples = data.examples(int(stream.integers(SCENES)) for stream in streams)
@@ -60,10 +60,15 @@ def contrastive_objective(hard_negatives: int = 1) -> Objective:
                 sentences.append(example.say(twins[k]))
         scenes = [example.scene for example in examples]
         device = model.logit_scale.device
-        logits = model(render(scenes).to(device), trimmed(tokenizer(sentences, LENGTH)).to(device))
+        logits = model(render(scenes).to(device), tokens_of(sentences).to(device))
         return contrastive_loss(logits.float(), truth(scenes, meanings).to(device))
 
     return objective
+
+
+def tokens_of(sentences: Sequence[str]) -> Tensor:
+    """Tokens of sentences of the grammar, filled up to the longest of them."""
+    return trimmed(scenes_tokenizer()(sentences, LENGTH))
 
 
 def trimmed(tokens: Tensor) -> Tensor:
@@ -88,12 +93,13 @@ def measure_split(model: CLIPModel, data: CaptionedScenes, size: int = 64) -> di
     for start in range(0, len(data) - size + 1, size):
         examples = data.examples(range(start, start + size))
         scenes, meanings = [e.scene for e in examples], [e.meaning for e in examples]
-        pictures, texts = model.encode_image(render(scenes)), encode(model, examples)
+        pictures = model.encode_image(render(scenes))
+        texts = model.encode_text(tokens_of([e.caption for e in examples]))
         found.append(retrieval(pictures @ texts.T, truth(scenes, meanings)))
         twins = [(row, *twin) for row, e in enumerate(examples) for twin in e.twins()]
         rows = [row for row, *_ in twins]
         sentences = [examples[row].say(meaning) for row, _, meaning in twins]
-        false = model.encode_text(trimmed(scenes_tokenizer()(sentences, LENGTH)))
+        false = model.encode_text(tokens_of(sentences))
         wins = ((texts[rows] - false) * pictures[rows]).sum(1) > 0
         for (_, kind, _), win in zip(twins, wins.tolist(), strict=True):
             apart.setdefault(kind, []).append(win)
@@ -106,9 +112,3 @@ def measure_split(model: CLIPModel, data: CaptionedScenes, size: int = 64) -> di
         "twins_told_apart": float(np.mean(everything)),
         "by_kind": {kind: float(np.mean(wins)) for kind, wins in sorted(apart.items())},
     }
-
-
-def encode(model: CLIPModel, examples: Sequence[Example]) -> Tensor:
-    """The vectors of their captions, `(B, P)`."""
-    tokens = scenes_tokenizer()([example.caption for example in examples], LENGTH)
-    return model.encode_text(trimmed(tokens))

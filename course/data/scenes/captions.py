@@ -16,8 +16,8 @@ from course.data.scenes.grammar import (
 )
 from course.data.scenes.world import (
     BACKGROUNDS,
+    HELD_OUT_BOTH_WAYS,
     HELD_OUT_PAIRS,
-    HELD_OUT_RELATIONS,
     MOST_THINGS,
     OPPOSITE,
     RELATIONS,
@@ -136,8 +136,7 @@ def names_held_out(meaning: Meaning) -> bool:
     shapes = [mention.shape for mention in meaning.mentions]
     pairs = {(mention.colour, mention.shape) for mention in meaning.mentions}
     related = {(shapes[i], r, shapes[j]) for i, r, j in meaning.relations}
-    related |= {(b, OPPOSITE[r], a) for a, r, b in related}
-    return bool(pairs & HELD_OUT_PAIRS or related & HELD_OUT_RELATIONS)
+    return bool(pairs & HELD_OUT_PAIRS or related & HELD_OUT_BOTH_WAYS)
 
 
 def meanings(things: int) -> Iterator[Meaning]:

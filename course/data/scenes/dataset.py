@@ -82,10 +82,8 @@ class CaptionedScenes(Dataset):
 
     def examples(self, indices: Iterable[int]) -> list[Example]:
         """What is in these pictures, and what is said of it."""
-        indices = list(indices)
-        examples = []
+        indices, examples, count = list(indices), [], DESCRIBE_BITS + WRITE_BITS
         for index, scene in zip(indices, draw(self.seed, indices, self.split), strict=True):
-            count = DESCRIBE_BITS + WRITE_BITS
             bits = raw_bits(self.seed, self.split, index, CAPTION_STAGE, count).tolist()
             said = describe(scene, bits[:DESCRIBE_BITS])
             examples.append(Example(scene, said, tuple(bits[DESCRIBE_BITS:])))

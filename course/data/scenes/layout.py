@@ -11,6 +11,7 @@ from course.data.scenes.world import (
     DOMINANCE,
     EXTENTS,
     GAP,
+    HELD_OUT_BOTH_WAYS,
     HELD_OUT_PAIRS,
     HELD_OUT_RELATIONS,
     LARGEST_ANGLE,
@@ -41,10 +42,8 @@ _BOXES = np.array([[box(shape, angle) for angle in ANGLES] for shape in SHAPES])
 _FIRST, _SECOND = np.triu_indices(MOST_THINGS, 1)
 # Held out, by the relation and the shapes on its two sides.
 _NEW = np.zeros((len(RELATIONS), len(SHAPES), len(SHAPES)), bool)
-for _a, _relation, _b in HELD_OUT_RELATIONS:
-    _left, _right = SHAPES.index(_a), SHAPES.index(_b)
-    _NEW[RELATIONS.index(_relation), _left, _right] = True
-    _NEW[RELATIONS.index(_relation) ^ 1, _right, _left] = True
+for _a, _relation, _b in HELD_OUT_BOTH_WAYS:
+    _NEW[RELATIONS.index(_relation), SHAPES.index(_a), SHAPES.index(_b)] = True
 
 
 def draw(seed: int, indices: Iterable[int], split: str = "train") -> list[Scene]:
@@ -94,21 +93,19 @@ def _kinds(words: list[int], split: str):
     """Colour, shape and size of each thing, the background, and the relation that is wanted."""
     count = COUNTS[words[0] % len(COUNTS)]
     background = tuple(BACKGROUNDS)[words[1] % len(BACKGROUNDS)]
-    sizes = [SIZES[words[2] >> i & 1] for i in range(count)]
     kinds, wanted = [], None
     if split == "new_pairs":
         kinds = [UNSEEN[words[3] % len(UNSEEN)]]
     elif split == "new_relations":
         wanted = UNSEEN_RELATIONS[words[3] % len(UNSEEN_RELATIONS)]
         count = max(count, 2)
-        sizes = [SIZES[words[2] >> i & 1] for i in range(count)]
         for shape, word in zip((wanted[0], wanted[2]), words[4:6], strict=True):
             among = [pair for pair in SEEN if pair[1] == shape]
             kinds.append(among[word % len(among)])
     while len(kinds) < count:
         among = [pair for pair in SEEN if pair not in kinds]
         kinds.append(among[words[4 + len(kinds)] % len(among)])
-    things = [(*kind, size) for kind, size in zip(kinds, sizes, strict=True)]
+    things = [(*kind, SIZES[words[2] >> i & 1]) for i, kind in enumerate(kinds)]
     return things, background, wanted and wanted[1]
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from course.data.scenes.captions import holds, parse
+from course.data.scenes.render import coverage, rgb
 from course.data.scenes.shapes import AREAS, OUTLINES
 from course.data.scenes.world import (
     BACKGROUNDS,
@@ -48,10 +49,6 @@ class Unreadable:
     reason: str
 
 
-class _NoScene(Exception):
-    pass
-
-
 def read_scene(image: Float[Tensor, "3 H W"]) -> Scene | Unreadable:
     """The scene that a picture shows, things from left to right; or why there is none to read.
 
@@ -73,13 +70,11 @@ def read_scene(image: Float[Tensor, "3 H W"]) -> Scene | Unreadable:
     image = image.detach().float().cpu()
     try:
         background = _nearest("background", _border(image).median(1).values, BACKGROUNDS)
-        parts = _parts(image, _rgb(BACKGROUNDS[background]))
+        parts = _parts(image, rgb(BACKGROUNDS[background]))
         things = [_thing(image, part, others, background) for part, others in parts]
         return Scene(tuple(sorted(things, key=lambda thing: thing.x)), background)
-    except _NoScene as problem:
+    except ValueError as problem:
         return Unreadable(str(problem))
-    except ValueError as error:
-        return Unreadable(str(error))
 
 
 def caption_true(image: Float[Tensor, "3 H W"], caption: str) -> bool:
@@ -90,10 +85,6 @@ def caption_true(image: Float[Tensor, "3 H W"], caption: str) -> bool:
     """
     meaning, scene = parse(caption), read_scene(image)
     return isinstance(scene, Scene) and holds(meaning, scene)
-
-
-def _rgb(colour: tuple[int, int, int]) -> Tensor:
-    return torch.tensor(colour) / 127.5 - 1
 
 
 def _border(image: Tensor) -> Tensor:
@@ -109,7 +100,7 @@ def _nearest(
     """The name of a colour; with `paper`, also if it is blurred into that."""
     away = {}
     for name, value in among.items():
-        full = _rgb(value)
+        full = rgb(value)
         if paper is not None:
             towards = full - paper
             share = (colour - paper) @ towards / towards.square().sum()
@@ -117,7 +108,7 @@ def _nearest(
         away[name] = (colour - full).norm().item()
     name, second = sorted(away, key=away.get)[:2]
     if away[name] > min(FOREIGN, AMBIGUOUS * away[second]):
-        raise _NoScene(f"the {what} is none that exists, {name} is the nearest")
+        raise ValueError(f"the {what} is none that exists, {name} is the nearest")
     return name
 
 
@@ -138,29 +129,29 @@ def _parts(image: Tensor, background: Tensor) -> list[tuple[Tensor, Tensor]]:
     # A pixel of noise is no part.
     found = [labels == label for label in labels[smooth > FAINT].unique() if label]
     if not 1 <= len(found) <= MOST_THINGS:
-        raise _NoScene(f"there are {len(found)} parts, not 1 to {MOST_THINGS}")
+        raise ValueError(f"there are {len(found)} parts, not 1 to {MOST_THINGS}")
     return [(part, sum(found) > part) for part in found]
 
 
 def _thing(image: Tensor, part: Tensor, others: Tensor, background: str) -> Thing:
-    size, paper = image.shape[1], _rgb(BACKGROUNDS[background])
+    size, paper = image.shape[1], rgb(BACKGROUNDS[background])
     difference = image - paper[:, None, None]
     strength = difference.norm(dim=0) * part
     core = strength > 0.75 * strength[part].quantile(0.9)
     colour = _nearest("colour of a thing", image[:, core].mean(1), COLOURS, paper)
-    towards = _rgb(COLOURS[colour]) - paper
-    coverage = torch.einsum("chw,c->hw", difference, towards) / towards.square().sum()
+    towards = rgb(COLOURS[colour]) - paper
+    covered = torch.einsum("chw,c->hw", difference, towards) / towards.square().sum()
     reach = max(1, round(size / 16))
     near = F.max_pool2d(part[None].float(), 2 * reach + 1, 1, reach)[0] > 0
     taken = F.max_pool2d(others[None].float(), 3, 1, 1)[0] > 0
-    coverage = coverage * (near & ~taken)
-    total = coverage.sum()
+    covered = covered * (near & ~taken)
+    total = covered.sum()
     if total < 1:
-        raise _NoScene(f"the {colour} thing covers less than a pixel")
-    if _border(coverage).max() > CUT:
-        raise _NoScene(f"the {colour} thing is cut by the picture's edge")
+        raise ValueError(f"the {colour} thing covers less than a pixel")
+    if _border(covered).max() > CUT:
+        raise ValueError(f"the {colour} thing is cut by the picture's edge")
     at = (torch.arange(size) + 0.5) / size
-    x, y = ((coverage.sum(axis) * at).sum() / total for axis in (0, 1))
+    x, y = ((covered.sum(axis) * at).sum() / total for axis in (0, 1))
     best = (math.inf, "", 0.0, 0.0)
     for shape, outline in OUTLINES.items():
         extent = (total.item() / AREAS[shape]) ** 0.5 / size
@@ -169,16 +160,16 @@ def _thing(image: Tensor, part: Tensor, others: Tensor, background: str) -> Thin
         distance = outline(
             angles.cos() * right + angles.sin() * up, angles.cos() * up - angles.sin() * right
         )
-        drawn = (0.5 - distance * extent * size).clamp(0, 1)
-        misfit = ((drawn - coverage).square().sum((1, 2)) / total).sqrt()
+        drawn = coverage(distance * extent * size)
+        misfit = ((drawn - covered).square().sum((1, 2)) / total).sqrt()
         k = int(misfit.argmin())
         best = min(best, (misfit[k].item(), shape, extent, ANGLES[k]))
     misfit, shape, extent, angle = best
     if misfit > MISFIT:
-        raise _NoScene(f"the {colour} thing is no shape that exists, {shape} is the nearest")
+        raise ValueError(f"the {colour} thing is no shape that exists, {shape} is the nearest")
     for name in SIZES:
         low, high = EXTENTS[name]
         if low * (1 - SLACK) <= extent <= high * (1 + SLACK):
             fitted = min(max(extent, low), high)
             return Thing(shape, colour, name, x.item(), y.item(), fitted, angle)
-    raise _NoScene(f"the {colour} {shape} is neither small nor large: {extent * size:.1f} pixels")
+    raise ValueError(f"the {colour} {shape} is neither small nor large: {extent * size:.1f} pixels")

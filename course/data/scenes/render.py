@@ -22,13 +22,13 @@ def render(scenes: Sequence[Scene], size: int = 32) -> Float[Tensor, "B 3 H W"]:
     """
 
     def paint(chunk: Sequence[Scene], distance: Tensor) -> Tensor:
-        background = _rgb(BACKGROUNDS[scene.background] for scene in chunk)
+        background = rgb([BACKGROUNDS[scene.background] for scene in chunk])
         colours = background[:, None].repeat(1, MOST_THINGS, 1)
         for row, scene in enumerate(chunk):
-            colours[row, : len(scene.things)] = _rgb(COLOURS[t.colour] for t in scene.things)
+            colours[row, : len(scene.things)] = rgb([COLOURS[t.colour] for t in scene.things])
         # Things are apart, so that what each adds to the background can be summed.
         added = (colours - background[:, None]).transpose(1, 2)
-        return torch.baddbmm(background[:, :, None], added, _coverage(distance).flatten(2))
+        return torch.baddbmm(background[:, :, None], added, coverage(distance).flatten(2))
 
     return torch.cat(
         [paint(chunk, d).unflatten(2, (size, size)) for chunk, d in _distances(scenes, size)]
@@ -41,7 +41,7 @@ def masks(scenes: Sequence[Scene], size: int = 32) -> Float[Tensor, "B 3 H W"]:
     Raises:
         ValueError: as `render`.
     """
-    return torch.cat([_coverage(d) for _, d in _distances(scenes, size)])
+    return torch.cat([coverage(d) for _, d in _distances(scenes, size)])
 
 
 def edges(scenes: Sequence[Scene], size: int = 32) -> Float[Tensor, "B 1 H W"]:
@@ -55,12 +55,14 @@ def edges(scenes: Sequence[Scene], size: int = 32) -> Float[Tensor, "B 1 H W"]:
     )
 
 
-def _coverage(distance: Tensor) -> Tensor:
+def coverage(distance: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """How much of a pixel is covered, from its centre's distance to the outline in pixels."""
     return (0.5 - distance).clamp_(0, 1)
 
 
-def _rgb(colours) -> Tensor:
-    return torch.tensor(list(colours), dtype=torch.float32).div_(127.5).sub_(1)
+def rgb(colours: Sequence) -> Tensor:
+    """Colours of 0 to 255, one or nested lists of them, in [-1, 1]."""
+    return torch.tensor(colours, dtype=torch.float32).div_(127.5).sub_(1)
 
 
 def _distances(scenes: Sequence[Scene], size: int):

@@ -53,6 +53,9 @@ HELD_OUT_RELATIONS = frozenset(
     for relation, step in (("left of", 1), ("above", 2))
 )
 
+# The same, whichever of the two is told first.
+HELD_OUT_BOTH_WAYS = HELD_OUT_RELATIONS | {(b, OPPOSITE[r], a) for a, r, b in HELD_OUT_RELATIONS}
+
 
 @dataclass(frozen=True)
 class Thing:
