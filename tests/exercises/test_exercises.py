@@ -12,6 +12,7 @@ import answers_32
 import answers_33
 import answers_34
 import answers_35
+import answers_41
 import mutants
 import pytest
 from masters import WRITTEN, body, define
@@ -30,6 +31,7 @@ ANSWERS = (
     answers_33,
     answers_34,
     answers_35,
+    answers_41,
 )
 MUTANTS, ALTERNATIVES = dict(mutants.MUTANTS), dict(alternatives.ALTERNATIVES)
 for answers in ANSWERS:

@@ -14,7 +14,7 @@ from course.data.scenes.render import render
 from course.data.scenes.world import HELD_OUT_PAIRS, HELD_OUT_RELATIONS, OPPOSITE
 from course.models.clip import CLIPModel
 from course.models.configs import SCENES_CLIP
-from course.training import contrastive, recipes
+from course.training import checkpoint, contrastive, recipes
 from course.training.contrastive import LENGTH, contrastive_objective, measure_split
 from course.training.fit import Settings, fit, stream
 
@@ -179,6 +179,28 @@ def test_measures_of_a_model_that_knows():
     figures = measure_split(knows, data, size=16)
     assert figures["retrieval"] < 0.2
     assert figures["twins_told_apart"] == 0
+
+
+def test_the_committed_clip_is_as_good_as_its_card_says(record_property):
+    """The card's measurement, smaller: 20 of its 50 groups of 64 unseen scenes."""
+    path, card = checkpoint.published("scenes-clip")
+    assert path.stat().st_size < 6_000_000
+    model = recipes.load("scenes-clip")
+    figures = {
+        split: measure_split(model, CaptionedScenes(20 * 64, split, seed=1))
+        for split in ("test", "new_pairs", "new_relations")
+    }
+    for split, seen in figures.items():
+        record_property(
+            "counts",
+            f"scenes-clip, {split}: {seen['retrieval']:.1%} found among 64, "
+            f"{seen['twins_told_apart']:.1%} of {seen['twins']} twins told apart",
+        )
+        for name, slack in (("retrieval", 0.015), ("twins_told_apart", 0.02)):
+            assert seen[name] == pytest.approx(card["metrics"][split][name], abs=slack)
+    for seen in (figures["test"], card["metrics"]["test"]):
+        assert seen["retrieval"] >= 0.98
+        assert seen["twins_told_apart"] >= 0.95
 
 
 def test_it_learns():

@@ -11,6 +11,7 @@ from course.teach.checks import (
     sampling,
     sampling_faster,
     start_here,
+    text_encoder,
     unet,
     vae,
     vae_digits,
@@ -33,6 +34,7 @@ EXERCISES: dict[str, Exercise] = {
         unet,
         attention,
         conditional_unet,
+        text_encoder,
     )
     for found in vars(notebook).values()
     if isinstance(found, Exercise)
