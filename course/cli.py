@@ -187,7 +187,9 @@ def graph(
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(help="Which: digits-classifier or digits-ddpm.")],
+    recipe: Annotated[
+        str, typer.Argument(help="Which: digits-classifier, digits-ddpm, scenes-clip.")
+    ],
     folder: Annotated[
         Path | None,
         typer.Option(help="Where its files go.", show_default="runs/RECIPE"),

@@ -15,7 +15,7 @@ from course.diffusion.process import q_sample
 from course.diffusion.schedule import Schedule
 from course.models.classifier import Classifier, ClassifierConfig
 from course.models.clip import CLIPConfig, CLIPModel
-from course.models.configs import DIGITS_CLASSIFIER, DIGITS_UNET
+from course.models.configs import DIGITS_CLASSIFIER, DIGITS_UNET, SCENES_CLIP
 from course.models.unet import UNet2DConditionModel, UNetConfig
 from course.training import checkpoint
 from course.training.fit import Objective, Settings
@@ -65,6 +65,12 @@ RECIPES = {
                 warmup=200,
                 precision="bfloat16",
             ),
+        ),
+        Recipe(
+            "scenes-clip",
+            "Brings captioned scenes and their captions together: CLIP in small, 32 x 32.",
+            SCENES_CLIP,
+            Settings(steps=12_000, batch_size=64, learning_rate=1e-3, weight_decay=0.05),
         ),
     )
 }

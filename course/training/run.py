@@ -20,10 +20,11 @@ from course.diffusion.bound import min_snr_weight
 from course.diffusion.sampling import ddim
 from course.files import replace_file
 from course.metrics import frechet, inception, judge, neighbours
-from course.training import recipes
+from course.training import contrastive, recipes
 from course.training.fit import Fitted, Objective, fit
 
 DATA = "MNIST's training set without the 5,000 digits that the course ships"
+HARD_NEGATIVES = 2
 
 
 @dataclass(frozen=True)
@@ -164,9 +165,19 @@ def _noise() -> Objective:
     return recipes.noise_objective(images, noise_schedule, min_snr_weight(noise_schedule))
 
 
+def _contrast() -> Objective:
+    return contrastive.contrastive_objective(HARD_NEGATIVES)
+
+
 TASKS = {
     "digits-classifier": Task(_labels, measure_classifier),
     "digits-ddpm": Task(_noise, measure_ddpm),
+    "scenes-clip": Task(
+        _contrast,
+        contrastive.measure_clip,
+        "captioned scenes of the split train, seed 0, drawn anew for every batch, each with up to "
+        f"{HARD_NEGATIVES} false captions of the same words",
+    ),
 }
 
 

@@ -15,7 +15,9 @@ from course.training.recipes import Recipe
 
 
 def test_unknown_recipes_are_named():
-    with pytest.raises(ValueError, match="digits-classifier, digits-ddpm, came 'digit'"):
+    with pytest.raises(
+        ValueError, match="digits-classifier, digits-ddpm, scenes-clip, came 'digit'"
+    ):
         recipes.find("digit")
 
 
