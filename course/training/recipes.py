@@ -70,7 +70,7 @@ RECIPES = {
             "scenes-clip",
             "Brings captioned scenes and their captions together: CLIP in small, 32 x 32.",
             SCENES_CLIP,
-            Settings(steps=12_000, batch_size=64, learning_rate=1e-3, weight_decay=0.05),
+            Settings(steps=16_000, batch_size=64, learning_rate=1e-3, weight_decay=0.05),
         ),
     )
 }
