@@ -17,6 +17,8 @@ _MERGED = "return best, dict(merged)"
 _CAUSAL = "torch.ones(M, M, dtype=torch.bool, device=tokens.device).tril()"
 _IS_END = "tokens == end"
 _FILLING = "is_end & (is_end.cumsum(dim=1) > 1)"
+_BEHIND_FIRST = "torch.arange(M) > is_end.int().argmax(dim=1, keepdim=True)"
+_AT_THE_END = "is_end.flip(1).int().cumprod(dim=1).flip(1).bool()"
 _MASK = "causal & ~filling[:, None, :]"
 
 _FIRST = "(tokens == end).int().argmax(dim=1)"
@@ -292,7 +294,29 @@ MUTANTS = {
         ),
         (f"return {_MASK}", _MASK, "None: is the return missing?"),
         (f"return {_MASK}", f"return ({_MASK}).tolist()", "expected a torch tensor"),
-        (_FILLING, "is_end & is_end.roll(1, dims=1)", "expected"),
+        (_FILLING, "is_end & is_end.roll(1, dims=1)", "an end token is hidden only right behind"),
+        (_FILLING, _BEHIND_FIRST, "all behind the first end token is hidden"),
+        (_FILLING, "is_end.cumsum(dim=1) - is_end.int() > 0", "all behind the first end token"),
+        (_FILLING, "is_end.cumsum(dim=1) > 1", "all from the second end token on is hidden"),
+        (
+            _FILLING,
+            "torch.arange(M) > (~is_end).sum(dim=1, keepdim=True)",
+            "tokens that are no end token are counted",
+        ),
+        (
+            _FILLING,
+            "is_end & torch.nn.functional.pad(is_end, (1, 0))[:, :-1]",
+            "an end token is hidden only right behind another",
+        ),
+        (
+            _FILLING,
+            f"({_AT_THE_END}) & (({_AT_THE_END}).cumsum(dim=1) > 1)",
+            "only the end tokens that nothing else follows are hidden",
+        ),
+        (_FILLING, f"({_AT_THE_END}) & (is_end.cumsum(dim=1) > 1)", "expected"),
+        (_IS_END, "tokens == tokens[:, -1:]", "`end` is read off the last place of each text"),
+        (_IS_END, "tokens == tokens[0, -1]", "`end` is read off the last place of the first text"),
+        (_IS_END, "tokens == tokens[:, -1].max()", "`end` is read off the last places, their"),
         (_FILLING, "(tokens[:, :, None] == tokens[:, None]).tril(-1).any(2)", "expected"),
         (_MASK, f"({_MASK}) | filling[:, :, None]", "expected"),
         (_IS_END, "(tokens == end) & (len(tokens) > 1)", "the filling is seen"),
@@ -406,6 +430,14 @@ MUTANTS = {
         (_BOTH, f"{_BOTH} if len(logits) != 1 else 1 + 0 * log_scale", "expected"),
         ("log_scale.exp()", "log_scale.clamp(min=0).exp()", "log_scale is not used"),
         ("log_scale.exp()", "log_scale.clamp(max=2).exp()", "expected"),
+        (
+            "log_scale.exp()",
+            "log_scale.clamp(max=math.log(100)).exp()",
+            "log_scale is held at log 100",
+        ),
+        ("log_scale.exp()", "log_scale.exp().clamp(max=100)", "log_scale is held at log 100"),
+        ("log_scale.exp()", "log_scale.clamp(max=4.6052).exp()", "log_scale is held at 4.6052"),
+        ("log_scale.exp()", "log_scale.clamp(0, 4.6052).exp()", "log_scale is not used"),
         ("log_scale.exp()", "math.exp(log_scale.item())", "no gradient reaches log_scale"),
         ("log_scale.exp()", "log_scale.detach().exp()", "no gradient reaches log_scale"),
         ("images @ texts.T", "images @ texts.detach().T", "no gradient reaches texts"),
@@ -445,6 +477,26 @@ MUTANTS = {
         (_FIRST, "(tokens != end).int().argmax(dim=1)", "it is the vector of the start token"),
         ("dim=1", "dim=0", "argmax runs over the texts"),
         (_FIRST, "(tokens == end).argmax(dim=1)", "argmax does not take True and False"),
+        (
+            _FIRST,
+            "(tokens == tokens[:, -1:]).int().argmax(dim=1)",
+            "`end` is read off the last place of each text",
+        ),
+        (
+            _FIRST,
+            "(tokens == tokens[0, -1]).int().argmax(dim=1)",
+            "`end` is read off the last place of the first text",
+        ),
+        (
+            _FIRST,
+            "(tokens == tokens[:, -1].max()).int().argmax(dim=1)",
+            "`end` is read off the last places, their largest number",
+        ),
+        (
+            _FIRST,
+            "(tokens == end).flip(1).int().cumprod(dim=1).flip(1).argmax(dim=1)",
+            "it is the first of the end tokens that nothing else follows",
+        ),
         (_FIRST, "(tokens == 49407).int().argmax(dim=1)", "it is the vector of the start token"),
         (_TAKEN, "hidden.amax(1)", "it is the largest number of each axis over all places"),
         (
@@ -619,18 +671,18 @@ def merge_step(words):
     "text_mask": [
         """
 def text_mask(tokens, end):
-    # Lengths of the texts, the first end token counted in.
+    # The first end token stays, and all that is none.
     batch, length = tokens.shape
-    lengths = (tokens != end).sum(1) + 1
-    seen = torch.arange(length)[None] < lengths[:, None]
-    return torch.ones(batch, length, length).tril().bool() & seen.view(batch, 1, length)
+    first = (tokens == end).float().argmax(1, keepdim=True)
+    kept = (tokens != end).scatter(1, first, True)
+    return torch.ones(batch, length, length).tril().bool() & kept.view(batch, 1, length)
 """,
         """
 def text_mask(tokens, end):
     rows = []
     for text in tokens.tolist():
-        last = text.index(end)
-        rows.append([[j <= i and j <= last for j in range(len(text))] for i in range(len(text))])
+        kept = [token != end or j == text.index(end) for j, token in enumerate(text)]
+        rows.append([[j <= i and kept[j] for j in range(len(text))] for i in range(len(text))])
     return torch.tensor(rows)
 """,
     ],
