@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from course.models.autoencoder_kl import AutoencoderKL, AutoencoderKLConfig
 from course.models.classifier import Classifier, ClassifierConfig
 from course.models.clip import CLIPConfig, CLIPModel, CLIPVisionConfig
 from course.models.clip_text import CLIPTextConfig, CLIPTextModel
@@ -16,6 +17,7 @@ from course.models.vae import cnn_vae, mlp_vae
 
 SD15_UNET = UNetConfig(cross_attention_dim=768)
 SD15_TEXT = CLIPTextConfig()
+SD15_VAE = AutoencoderKLConfig()
 DIGITS_UNET = UNetConfig(
     in_channels=1,
     out_channels=1,
@@ -38,6 +40,10 @@ SCENES_CLIP = CLIPConfig(
     ),
     vision=CLIPVisionConfig(),
     projection_dim=128,
+)
+# Few channels where there are many pixels: most of the time goes there.
+SCENES_VAE = AutoencoderKLConfig(
+    block_out_channels=(16, 32, 64), layers_per_block=1, norm_num_groups=2, scaling_factor=1.0
 )
 
 
@@ -78,6 +84,11 @@ CONFIGURATIONS = {
         lambda: CLIPTextModel(SD15_TEXT),
         {"tokens": (1, 77)},
     ),
+    "vae": Configuration(
+        "autoencoder of Stable Diffusion 1.5",
+        lambda: AutoencoderKL(SD15_VAE),
+        {"x": (1, 3, 512, 512)},
+    ),
     "digits-ddpm": Configuration(
         "U-Net that draws digits, of notebook 23",
         lambda: UNet2DConditionModel(DIGITS_UNET),
@@ -87,6 +98,11 @@ CONFIGURATIONS = {
         "CLIP in small, for captioned scenes",
         lambda: CLIPModel(SCENES_CLIP),
         {"images": (1, 3, 32, 32), "tokens": (1, 32)},
+    ),
+    "scenes-vae": Configuration(
+        "autoencoder in small, for captioned scenes",
+        lambda: AutoencoderKL(SCENES_VAE),
+        {"x": (1, 3, 32, 32)},
     ),
     "unet-2015": Configuration(
         "the original U-Net, of Ronneberger et al. 2015",

@@ -1,4 +1,4 @@
-"""Residual blocks and resampling of the U-Net, tensor for tensor those of Stable Diffusion 1.5."""
+"""Residual blocks and resampling, tensor for tensor those of Stable Diffusion 1.5."""
 
 import math
 
@@ -50,13 +50,14 @@ class TimestepEmbedding(nn.Module):
 
 
 class ResnetBlock2D(nn.Module):
-    """Two normalised convolutions and a shortcut; between them each channel is told the time.
+    """Two normalised convolutions and a shortcut; between them each channel may be told the time.
 
     Args:
         in_channels: channels of the input; if other than `out_channels`, the shortcut is a 1x1
             convolution, else the identity.
         out_channels: channels of the output.
-        temb_channels: width of the time embedding.
+        temb_channels: width of the time embedding; None for a block that is told no time, as in an
+            autoencoder.
         groups: of both group normalisations; divides both numbers of channels. With one channel per
             group the second normalisation removes a time that is added.
         eps: of both group normalisations.
@@ -65,7 +66,7 @@ class ResnetBlock2D(nn.Module):
         zero_init: start with the second convolution at 0: the block begins as its shortcut.
 
     Raises:
-        ValueError: `time_embedding_norm` is neither.
+        ValueError: `time_embedding_norm` is neither, or it is "scale_shift" without a time.
 
     Source: lecture 000, equations 4-9, where the time scales and shifts, as in Dhariwal & Nichol
     2021, section 3 ("adaptive group normalization"), whose code scales by 1 + it, as here; Stable
@@ -76,7 +77,7 @@ class ResnetBlock2D(nn.Module):
         self,
         in_channels: int,
         out_channels: int,
-        temb_channels: int,
+        temb_channels: int | None,
         groups: int = 32,
         eps: float = 1e-5,
         time_embedding_norm: str = "default",
@@ -89,9 +90,13 @@ class ResnetBlock2D(nn.Module):
                 f"came {time_embedding_norm!r}"
             )
         self.scale_shift = time_embedding_norm == "scale_shift"
+        if self.scale_shift and temb_channels is None:
+            raise ValueError("time_embedding_norm: expected 'default' without temb_channels")
         self.norm1 = nn.GroupNorm(groups, in_channels, eps)
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
-        self.time_emb_proj = nn.Linear(temb_channels, out_channels * (1 + self.scale_shift))
+        self.time_emb_proj = None
+        if temb_channels is not None:
+            self.time_emb_proj = nn.Linear(temb_channels, out_channels * (1 + self.scale_shift))
         self.norm2 = nn.GroupNorm(groups, out_channels, eps)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
         if zero_init:
@@ -101,15 +106,26 @@ class ResnetBlock2D(nn.Module):
             self.conv_shortcut = nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(
-        self, x: Float[Tensor, "B C H W"], temb: Float[Tensor, "B D"]
+        self, x: Float[Tensor, "B C H W"], temb: Float[Tensor, "B D"] | None = None
     ) -> Float[Tensor, "B O H W"]:
+        """The picture, changed.
+
+        Raises:
+            ValueError: a time comes to a block that is told none, or none to one that is.
+        """
+        if (temb is None) != (self.time_emb_proj is None):
+            wanted, came = ("one", "none") if temb is None else ("none", "one")
+            raise ValueError(f"temb: expected {wanted} for this block, came {came}")
         h = self.conv1(F.silu(self.norm1(x)))
-        time = self.time_emb_proj(F.silu(temb))[:, :, None, None]
-        if self.scale_shift:
-            scale, shift = time.chunk(2, dim=1)
-            h = torch.addcmul(shift, self.norm2(h), 1 + scale)
+        if temb is None:
+            h = self.norm2(h)
         else:
-            h = self.norm2(h + time)
+            time = self.time_emb_proj(F.silu(temb))[:, :, None, None]
+            if self.scale_shift:
+                scale, shift = time.chunk(2, dim=1)
+                h = torch.addcmul(shift, self.norm2(h), 1 + scale)
+            else:
+                h = self.norm2(h + time)
         h = self.conv2(F.silu(h))
         return h + (x if self.conv_shortcut is None else self.conv_shortcut(x))
 

@@ -1,5 +1,6 @@
 """Sizes of a U-Net."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from course.models.resnet import TIME_EMBEDDING_NORMS
@@ -57,31 +58,24 @@ class UNetConfig:
         object.__setattr__(self, "block_out_channels", tuple(self.block_out_channels))
         if self.attention_levels is not None:
             object.__setattr__(self, "attention_levels", tuple(self.attention_levels))
-        if not self.block_out_channels:
-            raise ValueError("block_out_channels: expected at least one level, came ()")
-        for name in (
-            "in_channels",
-            "out_channels",
-            "layers_per_block",
-            "norm_num_groups",
-            "cross_attention_dim",
-            "num_attention_heads",
-            "projection_class_embeddings_input_dim",
-        ):
-            size = getattr(self, name)
-            if size is not None and size < 1:
-                raise ValueError(f"{name}: expected at least 1, came {size}")
+        check_sizes(
+            self,
+            (
+                "in_channels",
+                "out_channels",
+                "layers_per_block",
+                "norm_num_groups",
+                "cross_attention_dim",
+                "num_attention_heads",
+                "projection_class_embeddings_input_dim",
+            ),
+        )
         if self.resnet_time_scale_shift not in TIME_EMBEDDING_NORMS:
             raise ValueError(
                 f"resnet_time_scale_shift: expected one of {TIME_EMBEDDING_NORMS}, "
                 f"came {self.resnet_time_scale_shift!r}"
             )
-        for channels in self.block_out_channels:
-            if channels < 1 or channels % self.norm_num_groups or channels % 2:
-                raise ValueError(
-                    "block_out_channels: expected even multiples of norm_num_groups = "
-                    f"{self.norm_num_groups}, came {self.block_out_channels}"
-                )
+        check_levels(self.block_out_channels, self.norm_num_groups, even=True)
         self._check_added()
         self._check_attention()
 
@@ -129,3 +123,23 @@ class UNetConfig:
                     f"num_attention_heads: expected a divisor of {channels} channels, "
                     f"came {self.num_attention_heads}"
                 )
+
+
+def check_sizes(config: object, names: Sequence[str]) -> None:
+    """Raises ValueError: one of these fields is below 1; None is no size."""
+    for name in names:
+        size = getattr(config, name)
+        if size is not None and size < 1:
+            raise ValueError(f"{name}: expected at least 1, came {size}")
+
+
+def check_levels(channels: tuple[int, ...], groups: int, even: bool = False) -> None:
+    """Raises ValueError: there is no level, or the groups do not divide the channels of one."""
+    if not channels:
+        raise ValueError("block_out_channels: expected at least one level, came ()")
+    for width in channels:
+        if width < 1 or width % groups or (even and width % 2):
+            raise ValueError(
+                f"block_out_channels: expected {'even ' * even}multiples of norm_num_groups = "
+                f"{groups}, came {channels}"
+            )

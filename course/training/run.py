@@ -20,11 +20,13 @@ from course.diffusion.bound import min_snr_weight
 from course.diffusion.sampling import ddim
 from course.files import replace_file
 from course.metrics import frechet, inception, judge, neighbours
-from course.training import contrastive, recipes
+from course.training import autoencoder, contrastive, recipes
 from course.training.fit import Fitted, Objective, fit
 
 DATA = "MNIST's training set without the 5,000 digits that the course ships"
+SCENES = "captioned scenes of the split train, seed 0, drawn anew for every batch"
 HARD_NEGATIVES = 2
+KL_WEIGHT = 2e-3
 
 
 @dataclass(frozen=True)
@@ -74,18 +76,20 @@ def train(
         progress=progress,
     )
     if fitted.steps == recipe.settings.steps:
+        metrics = task.measure(fitted.ema)
+        measured = {field: metrics[field] for field in recipe.measured}
         card = {
             "recipe": name,
             "about": recipe.about,
             "data": task.data,
-            "model": recipe.facts()["model"],
+            "model": recipe.facts()["model"] | measured,
             "settings": vars(recipe.settings),
             "parameters": sum(p.numel() for p in fitted.ema.parameters()),
             "steps": fitted.steps,
             "seconds": round(fitted.seconds),
             "final_loss": round(float(fitted.losses[-1000:].mean()), 5),
             "runs": fitted.runs,
-            "metrics": task.measure(fitted.ema),
+            "metrics": metrics,
         }
         replace_file(folder / f"{name}.safetensors", to_bytes(fitted.ema.state_dict()))
         content = json.dumps(card, indent=2, ensure_ascii=False) + "\n"
@@ -169,15 +173,19 @@ def _contrast() -> Objective:
     return contrastive.contrastive_objective(HARD_NEGATIVES)
 
 
+def _compress() -> Objective:
+    return autoencoder.kl_objective(autoencoder.Reconstruction("l2"), KL_WEIGHT)
+
+
 TASKS = {
     "digits-classifier": Task(_labels, measure_classifier),
     "digits-ddpm": Task(_noise, measure_ddpm),
     "scenes-clip": Task(
         _contrast,
         contrastive.measure_clip,
-        "captioned scenes of the split train, seed 0, drawn anew for every batch, each with up to "
-        f"{HARD_NEGATIVES} false captions of the same words",
+        f"{SCENES}, each with up to {HARD_NEGATIVES} false captions of the same words",
     ),
+    "scenes-vae": Task(_compress, autoencoder.measure_vae, SCENES),
 }
 
 

@@ -4,7 +4,7 @@ from course.data.scenes.captions import caption, caption_holds, describe, false_
 from course.data.scenes.dataset import CaptionedScenes, Example
 from course.data.scenes.grammar import Meaning, Mention, parse, vocabulary, write
 from course.data.scenes.layout import SPLITS, draw
-from course.data.scenes.read import Unreadable, caption_true, read_scene
+from course.data.scenes.read import Unreadable, caption_true, read_scene, scene_true
 from course.data.scenes.render import edges, masks, render
 from course.data.scenes.world import (
     BACKGROUNDS,
@@ -46,6 +46,7 @@ __all__ = [
     "parse",
     "read_scene",
     "render",
+    "scene_true",
     "twins",
     "vocabulary",
     "write",

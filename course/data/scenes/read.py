@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from itertools import permutations
 
 import torch
 from jaxtyping import Float
@@ -85,6 +86,28 @@ def caption_true(image: Float[Tensor, "3 H W"], caption: str) -> bool:
     """
     meaning, scene = parse(caption), read_scene(image)
     return isinstance(scene, Scene) and holds(meaning, scene)
+
+
+def scene_true(image: Float[Tensor, "3 H W"], scene: Scene) -> bool:
+    """Whether a picture can be read and shows what a scene has, told in words.
+
+    That is: the background, the colour, shape and size of each thing, and how any two stand to each
+    other; not where exactly.
+
+    Raises:
+        ValueError: see `read_scene`.
+    """
+    found = read_scene(image)
+    return isinstance(found, Scene) and _in_words(found) == _in_words(scene)
+
+
+def _in_words(scene: Scene):
+    names = [(thing.colour, thing.shape) for thing in scene.things]
+    sizes = {name: thing.size for name, thing in zip(names, scene.things, strict=True)}
+    related = {
+        (names[i], scene.relation(i, j), names[j]) for i, j in permutations(range(len(names)), 2)
+    }
+    return scene.background, sizes, related
 
 
 def _border(image: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch.nn import functional as F
 from course.data.scenes.captions import describe, false_twins
 from course.data.scenes.grammar import Meaning, Mention, write
 from course.data.scenes.layout import SPLITS, draw, raw_bits
-from course.data.scenes.read import Unreadable, caption_true, read_scene
+from course.data.scenes.read import Unreadable, caption_true, read_scene, scene_true
 from course.data.scenes.render import render
 from course.data.scenes.world import BACKGROUNDS, COLOURS, GAP, OPPOSITE, Scene, Thing
 
@@ -398,6 +399,38 @@ def test_captions_of_a_picture():
     assert caption_true(alone(disc(32)), "a circle") is True
 
 
+def test_a_scene_is_true_in_words_not_to_the_pixel():
+    star = Thing("star", "red", "small", 0.25, 0.3, 0.26)
+    ring = Thing("ring", "blue", "large", 0.7, 0.35, 0.36)
+    scene = Scene((star, ring), "grey")
+    (image,) = render([scene])
+    assert scene_true(image, scene)
+    for same in (
+        Scene((ring, star), "grey"),
+        Scene((replace(star, x=0.27, extent=0.27, angle=5.0), ring), "grey"),
+    ):
+        assert scene_true(image, same)
+    for other in (
+        Scene((star, ring), "white"),
+        Scene((star,), "grey"),
+        Scene((star, ring, Thing("cross", "pink", "small", 0.5, 0.8, 0.26)), "grey"),
+        Scene((replace(star, colour="orange"), ring), "grey"),
+        Scene((replace(star, shape="cross"), ring), "grey"),
+        Scene((replace(star, size="large", extent=0.35), ring), "grey"),
+        Scene((replace(star, colour="blue"), replace(ring, colour="red")), "grey"),
+        Scene((replace(star, x=0.7), replace(ring, x=0.25)), "grey"),
+        Scene((replace(star, x=0.7, y=0.8), ring), "grey"),
+    ):
+        assert not scene_true(image, other)
+    assert not scene_true(torch.zeros_like(image), scene)
+    for split in SPLITS:
+        scenes = draw(2, range(20), split)
+        pictures = render(scenes)
+        for i, picture in enumerate(pictures):
+            assert scene_true(picture, scenes[i])
+            assert not scene_true(picture, scenes[i - 1])
+
+
 def test_captions_of_many_pictures():
     scenes, false = draw(9, range(40), "test"), 0
     for row, (scene, image) in enumerate(zip(scenes, render(scenes, 32), strict=True)):
@@ -425,7 +458,11 @@ def test_captions_of_many_pictures():
 @pytest.mark.parametrize("shape", [(1, 32, 32), (3, 32, 33), (1, 3, 32, 32), (32, 32)])
 def test_other_tensors_are_refused(shape, no_typecheck):
     message = r"image: expected shape \(3, size, size\), came \(" + ", ".join(map(str, shape))
-    for call in (read_scene, lambda image: caption_true(image, "a star")):
+    for call in (
+        read_scene,
+        lambda image: caption_true(image, "a star"),
+        lambda image: scene_true(image, draw(0, [0])[0]),
+    ):
         with pytest.raises(ValueError, match=message):
             call(torch.zeros(shape))
 
