@@ -85,7 +85,7 @@ RECIPES = {
             "scenes-vae",
             "Compresses captioned scenes: the autoencoder of latent diffusion, 32 x 32, f = 4.",
             SCENES_VAE,
-            Settings(steps=24_000, batch_size=32, learning_rate=3e-3, precision="bfloat16"),
+            Settings(steps=15_000, batch_size=32, learning_rate=3e-3, precision="bfloat16"),
             measured=("scaling_factor",),
         ),
     )
