@@ -42,6 +42,7 @@ SETUP = """
 import math
 import torch
 from torch.distributions import Normal, kl_divergence
+from torch.nn import functional as F
 
 def kl_standard_normal(mu, logvar):
     return kl_divergence(Normal(mu, torch.exp(logvar / 2)), Normal(0.0, 1.0)).sum(-1)

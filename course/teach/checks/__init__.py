@@ -2,6 +2,7 @@
 
 from course.teach.checks import (
     attention,
+    autoencoder_kl,
     conditional_unet,
     ddpm_images,
     ddpm_loss,
@@ -35,6 +36,7 @@ EXERCISES: dict[str, Exercise] = {
         attention,
         conditional_unet,
         text_encoder,
+        autoencoder_kl,
     )
     for found in vars(notebook).values()
     if isinstance(found, Exercise)
