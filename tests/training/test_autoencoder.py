@@ -14,7 +14,7 @@ from course.metrics.reconstruction import perceptual_distance, psnr
 from course.models.autoencoder_kl import AutoencoderKL, AutoencoderKLConfig, DiagonalGaussian
 from course.models.clip import CLIPVisionConfig, CLIPVisionModel
 from course.models.vq_model import Quantized, VQModel, VQModelConfig
-from course.training import autoencoder
+from course.training import autoencoder, checkpoint, recipes
 from course.training.autoencoder import (
     SCENES,
     Reconstruction,
@@ -287,6 +287,29 @@ def test_it_learns(config, objective):
     settings = Settings(steps=60, batch_size=8, learning_rate=1e-2, warmup=5)
     fit(model, objective, settings, progress=False)
     assert objective(model, streams(16)).item() < 0.8 * before
+
+
+def test_the_committed_autoencoder_is_as_good_as_its_card_says(record_property):
+    """The card's measurement on the first 400 of its 1,000 unseen scenes."""
+    path, card = checkpoint.published("scenes-vae")
+    assert path.stat().st_size < 6_000_000
+    assert card["seconds"] <= 3600
+    model = recipes.load("scenes-vae")
+    seen = measure_vae(model, 400)
+    record_property(
+        "counts",
+        f"scenes-vae: {seen['psnr']:.2f} dB, worst tenth below {seen['psnr_worst_tenth']:.2f}, "
+        f"{seen['read']:.2%} of 400 unseen scenes read right, KL {seen['kl']:.2f} nats a number",
+    )
+    for name, slack in (("psnr", 0.5), ("read", 0.015), ("kl", 0.05), ("latent_std", 0.05)):
+        assert seen[name] == pytest.approx(card["metrics"][name], abs=slack)
+    for figures in (seen, card["metrics"]):
+        assert figures["psnr"] >= 32
+        assert figures["read"] >= 0.98
+    assert model.config.scaling_factor == card["metrics"]["scaling_factor"]
+    generator = torch.Generator().manual_seed(0)
+    latents = model.to_latents(render(draw(7, range(400), "test")), generator)
+    assert latents.std().item() == pytest.approx(1, abs=0.02)
 
 
 def test_an_objective_in_bfloat16_is_float32_and_finite():

@@ -16,9 +16,22 @@ from course.training.recipes import Recipe
 
 def test_unknown_recipes_are_named():
     with pytest.raises(
-        ValueError, match="digits-classifier, digits-ddpm, scenes-clip, came 'digit'"
+        ValueError, match="digits-classifier, digits-ddpm, scenes-clip, scenes-vae, came 'digit'"
     ):
         recipes.find("digit")
+
+
+def test_what_is_measured_after_training_comes_from_the_card(monkeypatch):
+    """A factor by which latents are scaled may be any number; all else is as the recipe has it."""
+    path, card = checkpoint.published("scenes-vae")
+    for field, value, same in (("scaling_factor", 0.75, True), ("layers_per_block", 2, False)):
+        said = card | {"model": card["model"] | {field: value}}
+        monkeypatch.setattr(checkpoint, "published", lambda _, said=said: (path, said))
+        if same:
+            assert recipes.load("scenes-vae").config.scaling_factor == value
+        else:
+            with pytest.raises(checkpoint.CheckpointError, match="expected the model"):
+                recipes.load("scenes-vae")
 
 
 def test_first_weights_are_a_function_of_the_seed_alone():
