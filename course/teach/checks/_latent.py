@@ -5,6 +5,7 @@ import math
 import torch
 
 from course.models.autoencoder_kl import LOGVAR_RANGE, DiagonalGaussian
+from course.teach.checks._common import unchanged
 
 
 def _halves(moments):
@@ -239,7 +240,7 @@ KL_MISTAKES = {
     "this is divided by the batch: keep one number per picture": _with_total(
         lambda t: _summed(t) / len(t)
     ),
-    "this is not summed: one number per picture": _with_total(_same),
+    "this is not summed: one number per picture": _with_total(unchanged),
     "this is summed over the channels only": _with_total(lambda t: t.sum(1)),
     "this is summed over the places only": _with_total(lambda t: t.sum((2, 3))),
     "this is summed over the rows only": _with_total(lambda t: t.sum(2)),
