@@ -188,7 +188,7 @@ def graph(
 @app.command()
 def train(
     recipe: Annotated[
-        str, typer.Argument(help="Which: digits-classifier, digits-ddpm, scenes-clip.")
+        str, typer.Argument(help="Which: digits-classifier, digits-ddpm, scenes-clip, scenes-vae.")
     ],
     folder: Annotated[
         Path | None,
