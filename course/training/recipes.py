@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,20 +10,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course import device
 from course.diffusion import schedule
 from course.diffusion.process import q_sample
 from course.diffusion.schedule import Schedule
+from course.models.autoencoder_kl import AutoencoderKL, AutoencoderKLConfig
 from course.models.classifier import Classifier, ClassifierConfig
 from course.models.clip import CLIPConfig, CLIPModel
-from course.models.configs import DIGITS_CLASSIFIER, DIGITS_UNET, SCENES_CLIP
+from course.models.configs import DIGITS_CLASSIFIER, DIGITS_UNET, SCENES_CLIP, SCENES_VAE
 from course.models.unet import UNet2DConditionModel, UNetConfig
 from course.training import checkpoint
-from course.training.settings import Settings, SetupError
-from course.training.updates import Objective
+from course.training.fit import Objective, Settings
 
-Config = UNetConfig | ClassifierConfig | CLIPConfig
-NETWORKS = {UNetConfig: UNet2DConditionModel, ClassifierConfig: Classifier, CLIPConfig: CLIPModel}
+Config = UNetConfig | ClassifierConfig | CLIPConfig | AutoencoderKLConfig
+NETWORKS = {
+    UNetConfig: UNet2DConditionModel,
+    ClassifierConfig: Classifier,
+    CLIPConfig: CLIPModel,
+    AutoencoderKLConfig: AutoencoderKL,
+}
 
 
 @dataclass(frozen=True)
@@ -34,37 +38,16 @@ class Recipe:
         name: of the recipe and of its checkpoint.
         about: what it is for, in one sentence.
         model: configuration of the network.
-        settings: of the training on a CPU, that of the committed checkpoint.
-        gpu: settings for a GPU, if it has any of its own.
+        settings: of the training.
+        measured: fields of the configuration that are only known when it is over; its figures have
+            them, and the card's model.
     """
 
     name: str
     about: str
     model: Config
     settings: Settings
-    gpu: Settings | None = None
-
-    @property
-    def lanes(self) -> dict[str, Settings]:
-        """Settings by the name of their lane: "cpu", and perhaps "gpu"."""
-        return {"cpu": self.settings} | ({"gpu": self.gpu} if self.gpu else {})
-
-    def lane(self, asked: str) -> str:
-        """The lane that is meant: "auto" is "gpu" if there is such a lane, and CUDA.
-
-        Raises:
-            SetupError: the recipe has no such lane, or there is no GPU for it.
-        """
-        if asked == "auto":
-            return "gpu" if self.gpu and torch.cuda.is_available() else "cpu"
-        if asked not in self.lanes:
-            raise SetupError(
-                f"lane: expected auto or one of {self.name}, which are {', '.join(self.lanes)}; "
-                f"came {asked!r}"
-            )
-        if asked == "gpu" and device.gpu() is None:
-            raise SetupError("lane: expected cpu or auto, as no GPU is found here, came 'gpu'")
-        return asked
+    measured: tuple[str, ...] = ()
 
     def facts(self) -> dict[str, Any]:
         """The recipe as JSON holds it."""
@@ -91,21 +74,19 @@ RECIPES = {
                 warmup=200,
                 precision="bfloat16",
             ),
-            gpu=Settings(
-                steps=36_000,
-                batch_size=128,
-                learning_rate=1.5e-3,
-                warmup=200,
-                precision="bfloat16",
-                compile=True,
-                channels_last=True,
-            ),
         ),
         Recipe(
             "scenes-clip",
             "Brings captioned scenes and their captions together: CLIP in small, 32 x 32.",
             SCENES_CLIP,
             Settings(steps=16_000, batch_size=64, learning_rate=1e-3, weight_decay=0.05),
+        ),
+        Recipe(
+            "scenes-vae",
+            "Compresses captioned scenes: the autoencoder of latent diffusion, 32 x 32, f = 4.",
+            SCENES_VAE,
+            Settings(steps=15_000, batch_size=32, learning_rate=3e-3, precision="bfloat16"),
+            measured=("scaling_factor",),
         ),
     )
 }
@@ -139,12 +120,14 @@ def load(name: str) -> nn.Module:
     recipe = find(name)
     path, card = checkpoint.published(name)
     # Fields of the configuration that are younger than the card have their default.
-    if _as_json(type(recipe.model)()) | card["model"] != _as_json(recipe.model):
+    said = _as_json(type(recipe.model)()) | card["model"]
+    config = replace(recipe.model, **{field: said[field] for field in recipe.measured})
+    if said != _as_json(config):
         raise checkpoint.CheckpointError(
-            f"{path}: expected the model {_as_json(recipe.model)}, its card says {card['model']}"
+            f"{path}: expected the model {_as_json(config)}, its card says {card['model']}"
         )
     tensors, _ = checkpoint.load(path)
-    model = build(recipe.model)
+    model = build(config)
     model.load_state_dict(tensors)
     return model.eval().requires_grad_(False)
 
