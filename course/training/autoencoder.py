@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from course.data.scenes.layout import draw
+from course.data.scenes.layout import SCENES, draw
 from course.data.scenes.read import scene_true
 from course.data.scenes.render import render
 from course.metrics.reconstruction import perceptual_distance, psnr
@@ -19,8 +19,6 @@ from course.models.clip import CLIPVisionModel
 from course.models.vq_model import VQModel, codebook_use
 from course.training.fit import Objective
 
-# So many scenes can be told apart by a number.
-SCENES = 2**62
 PIXEL_DISTANCES = {"l1": torch.abs, "l2": torch.square}
 BATCH = 250
 

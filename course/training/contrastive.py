@@ -12,7 +12,7 @@ from torch import Tensor
 from course.data.scenes.captions import names_held_out
 from course.data.scenes.dataset import CaptionedScenes
 from course.data.scenes.grammar import vocabulary
-from course.data.scenes.layout import SPLITS
+from course.data.scenes.layout import SCENES, SPLITS
 from course.data.scenes.render import render
 from course.metrics.retrieval import retrieval, truth
 from course.models.clip import CLIPModel, contrastive_loss
@@ -21,8 +21,6 @@ from course.training.fit import Objective
 
 # The longest sentence has 26 words; start and end come to them.
 LENGTH = 32
-# So many scenes can be told apart by a number.
-SCENES = 2**62
 
 
 @functools.cache

@@ -8,6 +8,7 @@ import torch
 from diffusers.models import attention_processor, resnet
 from diffusers.models.autoencoders import vae
 from diffusers.models.unets import unet_2d_blocks
+from weights import draws, twins
 
 from course.models.attention import record_attention
 from course.models.autoencoder_blocks import (
@@ -38,26 +39,6 @@ CODEBOOKS = {
 }
 # Of latents, in places.
 SIZES = [(2, 3), (3, 1)]
-
-
-def draws(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def random(module):
-    """No weight at 0 or 1, as norms have them at first."""
-    module.double().eval()
-    for i, p in enumerate(module.parameters()):
-        p.data = draws(*p.shape, seed=100 + i) * (0.3 if p.ndim == 1 else p[0].numel() ** -0.5)
-        if p.ndim == 1:
-            p.data += 0.5
-    return module
-
-
-def twins(ours, theirs):
-    """Both with the same random weights, under the same names."""
-    theirs.double().eval().load_state_dict(random(ours).state_dict())  # strictly
-    return ours, theirs
 
 
 def options(config):
