@@ -1,19 +1,32 @@
 """How well pictures and captions find each other; whatever is true counts, not only one's own."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from course.data.scenes.captions import holds
-from course.data.scenes.grammar import Meaning
-from course.data.scenes.world import Scene
+from course.data.scenes.grammar import Meaning, Mention
+from course.data.scenes.world import Scene, Thing
 
 
 def truth(scenes: Sequence[Scene], meanings: Sequence[Meaning]) -> Bool[Tensor, "B N"]:
     """Which meanings, in columns, hold in which scenes, in rows."""
-    return torch.tensor([[holds(meaning, scene) for meaning in meanings] for scene in scenes])
+    # Only those that name a scene's shapes can hold in it: one pair of thirty.
+    columns: dict[tuple[str, ...], list[int]] = {}
+    for column, meaning in enumerate(meanings):
+        columns.setdefault(_shapes(meaning.mentions), []).append(column)
+    true = np.zeros((len(scenes), len(meanings)), bool)
+    for row, scene in enumerate(scenes):
+        for column in columns.get(_shapes(scene.things), ()):
+            true[row, column] = holds(meanings[column], scene)
+    return torch.from_numpy(true)
+
+
+def _shapes(things: Iterable[Mention | Thing]) -> tuple[str, ...]:
+    return tuple(sorted(thing.shape for thing in things))
 
 
 def retrieval(logits: Float[Tensor, "B N"], true: Bool[Tensor, "B N"]) -> float:
