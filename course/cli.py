@@ -188,8 +188,8 @@ def graph(
 @app.command()
 def train(
     recipe: Annotated[
-        str, typer.Argument(help="Which: digits-classifier, digits-ddpm, scenes-clip, scenes-vae.")
-    ],
+        str | None, typer.Argument(help="Which one.", show_default="list the recipes")
+    ] = None,
     folder: Annotated[
         Path | None,
         typer.Option(help="Where its files go.", show_default="runs/RECIPE"),
@@ -198,24 +198,70 @@ def train(
     max_seconds: Annotated[
         float | None, typer.Option(min=0, help="Stop after that long; --resume goes on.")
     ] = None,
+    lane: Annotated[
+        str,
+        typer.Option(help="cpu, gpu, or auto: gpu where there is CUDA and the recipe has it."),
+    ] = "auto",
+    sheet_every: Annotated[
+        int, typer.Option(min=0, help="Updates between sample sheets; 0 for none.")
+    ] = 2000,
 ) -> None:
-    """Train the network of a recipe; leave its checkpoint and card."""
+    """Train the network of a recipe; leave its checkpoint, card, log and sample sheets.
+
+    On several GPUs or machines: accelerate launch -m course train RECIPE.
+    """
     from course.data.download import DataError
     from course.training import run
-    from course.training.checkpoint import CheckpointError
     from course.training.recipes import RECIPES
 
+    if recipe is None:
+        width = max(map(len, RECIPES))
+        for name, known in RECIPES.items():
+            typer.echo(f"{name:{width}}  {', '.join(known.lanes):8}  {known.about}")
+        raise typer.Exit
     if recipe not in RECIPES:
         typer.echo(
             f"course: there is no recipe {recipe!r}; there are {', '.join(RECIPES)}", err=True
         )
         raise typer.Exit(2)
+    folder = folder or Path("runs") / recipe
     try:
-        code = run.main(recipe, folder or Path("runs") / recipe, resume, max_seconds)
-    except (CheckpointError, DataError, FloatingPointError) as error:
+        code = run.main(recipe, folder, resume, max_seconds, lane, sheet_every)
+    except DataError as error:
         typer.echo(f"course: {error}", err=True)
         code = 2
     raise typer.Exit(code)
+
+
+@app.command()
+def curve(
+    folders: Annotated[
+        list[Path], typer.Argument(help="Folders of trainings, or their logs.", metavar="FOLDER...")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Picture to write: .png, .svg or .pdf.")
+    ] = Path("curve.png"),
+) -> None:
+    """Draw the loss of trainings from their logs, while they run or later."""
+    import io
+
+    from course.files import replace_file
+    from course.lab.plots import training_curve, use_style
+    from course.training.log import LogError
+
+    kind = output.suffix.removeprefix(".")
+    if kind not in ("png", "svg", "pdf"):
+        typer.echo(f"course: output: expected .png, .svg or .pdf, came {output.name!r}", err=True)
+        raise typer.Exit(2)
+    use_style()
+    drawn = io.BytesIO()
+    try:
+        training_curve(*folders).savefig(drawn, format=kind)
+        replace_file(output, drawn.getvalue())
+    except (LogError, OSError) as error:
+        typer.echo(f"course: {error}", err=True)
+        raise typer.Exit(2) from None
+    typer.echo(output)
 
 
 @app.command()

@@ -47,15 +47,15 @@ def device() -> str:
     """Add two numbers on the accelerator; `Absent` where there is none."""
     import torch
 
-    if torch.cuda.is_available():
-        kind, label = "cuda", torch.cuda.get_device_name()
-    elif torch.backends.mps.is_available():
-        kind, label = "mps", "Apple GPU"
-    else:
+    from course.device import gpu, name
+
+    found = gpu()
+    if found is None:
         raise Absent("cpu (no GPU found; the notebooks do not need one)")
-    if (torch.ones((), device=kind) + 1).item() != 2:
-        raise RuntimeError(f"{kind} ({label}) adds wrongly")
-    return f"{kind} ({label})"
+    label = f"{found.type} ({name(found)})"
+    if (torch.ones((), device=found) + 1).item() != 2:
+        raise RuntimeError(f"{label} adds wrongly")
+    return label
 
 
 def jupyter() -> str:

@@ -299,3 +299,86 @@ def test_a_model_that_somebody_wrote(folder):
     page = (folder / "net.html").read_text()
     assert "Conv2d&#160;3x3" in page or "Conv2d\xa03x3" in page or "Conv2d 3x3" in page
     assert "1x3x9x8" in page
+
+
+# python -m course train, python -m course curve
+
+
+def test_the_recipes_are_listed():
+    from course.training.recipes import RECIPES
+
+    result = run(app, ["train"])
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert [line.split()[0] for line in lines] == list(RECIPES)
+    for line, recipe in zip(lines, RECIPES.values(), strict=True):
+        assert f"  {', '.join(recipe.lanes)} " in line
+        assert line.endswith(recipe.about)
+
+
+@pytest.mark.parametrize(
+    ("words", "call"),
+    [
+        ("", (Path("runs/digits-ddpm"), False, None, "auto", 2000)),
+        (
+            "--folder a --resume --max-seconds 5 --lane gpu --sheet-every 0",
+            (Path("a"), True, 5.0, "gpu", 0),
+        ),
+    ],
+)
+def test_the_options_of_train_arrive(monkeypatch, words, call):
+    from course.training import run as training
+
+    seen = []
+    monkeypatch.setattr(training, "main", lambda *arguments: seen.append(arguments) or 3)
+    assert run(app, ["train", "digits-ddpm", *words.split()]).exit_code == 3
+    assert seen == [("digits-ddpm", *call)]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("digits", "there is no recipe 'digits'; there are digits-classifier, "),
+        ("scenes-clip --lane gpu", "lane: expected auto or one of scenes-clip, which are cpu; "),
+        ("digits-ddpm --lane gpu", "lane: expected cpu or auto, as no GPU is found here"),
+    ],
+)
+def test_a_mistake_in_train_is_one_line(folder, monkeypatch, words, said):
+    from course import device
+
+    monkeypatch.setattr(device, "gpu", lambda: None)
+    result = run(app, ["train", *words.split()])
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"course: {said}")
+    assert result.stderr.count("\n") == 1
+    assert written(folder) == set()
+
+
+@pytest.mark.parametrize(("name", "start"), [("a.png", b"\x89PNG"), ("new/a.svg", b"<?xml")])
+def test_a_curve_is_drawn_from_logs(folder, name, start):
+    from course.training.log import FIELDS
+
+    for run_folder in ("b", "c"):
+        (folder / run_folder).mkdir()
+        line = dict.fromkeys(FIELDS, 1)
+        (folder / run_folder / "log.jsonl").write_text(f"{line}\n".replace("'", '"'))
+    result = run(app, ["curve", "b", "c/log.jsonl", "-o", name])
+    assert (result.exit_code, result.stdout) == (0, f"{name}\n")
+    assert (folder / name).read_bytes().startswith(start)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("nowhere", "nowhere: expected a log, there is no such file"),
+        ("mine.py", "mine.py, line 1: expected step, loss"),
+        ("mine.py -o a.gif", "output: expected .png, .svg or .pdf, came 'a.gif'"),
+    ],
+)
+def test_a_mistake_in_curve_is_one_line(folder, words, said):
+    result = run(app, ["curve", *words.split()])
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert result.stderr.startswith("course: ")
+    assert result.stderr.count("\n") == 1
+    assert written(folder) == set()

@@ -82,7 +82,7 @@ def test_a_gpu_that_fails_is_a_failure_and_none_is_not(monkeypatch):
     with pytest.raises(doctor.Absent, match="cpu"):
         doctor.device()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "pretended")
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "pretended")
     monkeypatch.setattr(torch, "ones", lambda *_, device: torch.zeros(()))
     with pytest.raises(RuntimeError, match=r"cuda \(pretended\) adds wrongly"):
         doctor.device()

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.resources import as_file, files
 from itertools import cycle
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib
@@ -16,8 +17,18 @@ from torch import Tensor
 
 from course.lab.picture import show
 from course.lab.tiles import tile, to_bytes, to_numpy, to_texts, zoom_of
+from course.training.log import read_log
 
-__all__ = ["COLORS", "curves", "film_strip", "histogram", "image_grid", "show", "use_style"]
+__all__ = [
+    "COLORS",
+    "curves",
+    "film_strip",
+    "histogram",
+    "image_grid",
+    "show",
+    "training_curve",
+    "use_style",
+]
 
 
 class Palette(NamedTuple):
@@ -179,6 +190,34 @@ def histogram(
         ax.plot(across, up, color=COLORS.black, label=density_label)
     if density is not None or several:
         ax.legend()
+    return fig
+
+
+def training_curve(*logs: Path | str, smooth: int = 25) -> Figure:
+    """Draw the loss of one or more trainings over their steps, from their logs.
+
+    logs: log.jsonl of each, or the folder that it is in, which names the curve.
+    smooth: lines of the log that the curve is the mean of, at most a quarter of them; those of one
+        training alone stand behind it.
+    Raises LogError if a log is missing or malformed, ValueError if there is none.
+    """
+    if not logs:
+        raise ValueError("logs: expected at least one, got none")
+    fig, ax = _axes("step", "loss", "")
+    paths = [log / "log.jsonl" if log.is_dir() else log for log in map(Path, logs)]
+    for path in paths:
+        columns = read_log(path)
+        step, loss = columns["step"], columns["loss"]
+        if len(logs) == 1:
+            ax.plot(step, loss, color=COLORS.sky, linewidth=0.8, alpha=0.6)
+        wide = max(1, min(smooth, len(loss) // 4))
+        sums = np.cumsum(np.concatenate([[0.0], loss]))
+        ax.plot(
+            step[wide - 1 :], (sums[wide:] - sums[:-wide]) / wide, label=path.resolve().parent.name
+        )
+    if all(np.min(line.get_ydata()) > 0 for line in ax.lines):
+        ax.set_yscale("log")
+    ax.legend()
     return fig
 
 

@@ -17,7 +17,7 @@ from course.metrics.reconstruction import perceptual_distance, psnr
 from course.models.autoencoder_kl import AutoencoderKL, DiagonalGaussian
 from course.models.clip import CLIPVisionModel
 from course.models.vq_model import VQModel, codebook_use
-from course.training.fit import Objective
+from course.training.updates import Objective
 
 PIXEL_DISTANCES = {"l1": torch.abs, "l2": torch.square}
 BATCH = 250
@@ -89,7 +89,8 @@ def kl_objective(
     cost = reconstruction or Reconstruction()
 
     def objective(model: Callable[..., Any], streams: Sequence[np.random.Generator]) -> Tensor:
-        x, config = _scenes(model, streams), model.config
+        # Several processes share a wrapper that hides what it wraps.
+        x, config = _scenes(model, streams), getattr(model, "module", model).config
         shape = (config.latent_channels, *(side // config.f for side in x.shape[2:]))
         noise = np.stack([s.standard_normal(shape, np.float32) for s in streams])
         found, posterior = model(x, torch.from_numpy(noise).to(x))
@@ -167,6 +168,14 @@ def measure_vae(
         return figures | codebook_use(codes, model.config.num_vq_embeddings)
     nats = torch.cat([posterior.kl() for posterior in told])
     return figures | {"kl": nats.mean().item() / z[0].numel()}
+
+
+@torch.no_grad()
+def before_and_after(model: AutoencoderKL | VQModel, scenes: int = 18) -> Float[Tensor, "N 3 H W"]:
+    """Unseen scenes, those that `measure_vae` begins with, each followed by its reconstruction."""
+    images = render(draw(1, range(scenes), "test"))
+    found, _ = model(images.to(next(model.parameters()).device))
+    return torch.stack([images, found.cpu()], 1).flatten(0, 1)
 
 
 @torch.no_grad()

@@ -29,12 +29,32 @@ def save(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         CheckpointError: the file can't be written; the last good one is intact.
     """
     content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write(path, safetensors.torch.save(content, {"facts": json.dumps(facts)}))
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        CheckpointError: it can't be written; what was there is intact.
+    """
     try:
-        replace_file(path, safetensors.torch.save(content, {"facts": json.dumps(facts)}))
+        replace_file(path, content)
     except OSError as error:
         raise CheckpointError(
-            f"{path}: the checkpoint could not be written ({error}); what was there is intact"
+            f"{path}: it could not be written ({error}); what was there is intact"
         ) from error
+
+
+def latest(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """What there is to resume from, if anything; remains of writers that were killed are removed.
+
+    Raises:
+        CheckpointError: it is broken.
+    """
+    for remains in path.parent.glob(f".{path.name}.*.tmp"):
+        remains.unlink(missing_ok=True)
+    return load(path) if path.exists() else None
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -17,7 +17,7 @@ from course.data.scenes.render import render
 from course.metrics.retrieval import retrieval, truth
 from course.models.clip import CLIPModel, contrastive_loss
 from course.models.tokenizer import CLIPTokenizer
-from course.training.fit import Objective
+from course.training.updates import Objective, whole_batch
 
 # The longest sentence has 26 words; start and end come to them.
 LENGTH = 32
@@ -47,6 +47,7 @@ def contrastive_objective(hard_negatives: int = 1) -> Objective:
         raise ValueError(f"hard_negatives: expected 0 or more, came {hard_negatives}")
     data = CaptionedScenes(SCENES)
 
+    @whole_batch
     def objective(model: Callable[..., Tensor], streams: Sequence[np.random.Generator]) -> Tensor:
         examples = data.examples(int(stream.integers(SCENES)) for stream in streams)
         meanings = [example.meaning for example in examples]

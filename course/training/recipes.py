@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from course import device
 from course.diffusion import schedule
 from course.diffusion.process import q_sample
 from course.diffusion.schedule import Schedule
@@ -19,7 +20,8 @@ from course.models.clip import CLIPConfig, CLIPModel
 from course.models.configs import DIGITS_CLASSIFIER, DIGITS_UNET, SCENES_CLIP, SCENES_VAE
 from course.models.unet import UNet2DConditionModel, UNetConfig
 from course.training import checkpoint
-from course.training.fit import Objective, Settings
+from course.training.settings import Settings, SetupError
+from course.training.updates import Objective
 
 Config = UNetConfig | ClassifierConfig | CLIPConfig | AutoencoderKLConfig
 NETWORKS = {
@@ -38,7 +40,8 @@ class Recipe:
         name: of the recipe and of its checkpoint.
         about: what it is for, in one sentence.
         model: configuration of the network.
-        settings: of the training.
+        settings: of the training on a CPU, that of the committed checkpoint.
+        gpu: settings for a GPU, if it has any of its own.
         measured: fields of the configuration that are only known when it is over; its figures have
             them, and the card's model.
     """
@@ -47,7 +50,30 @@ class Recipe:
     about: str
     model: Config
     settings: Settings
+    gpu: Settings | None = None
     measured: tuple[str, ...] = ()
+
+    @property
+    def lanes(self) -> dict[str, Settings]:
+        """Settings by the name of their lane: "cpu", and perhaps "gpu"."""
+        return {"cpu": self.settings} | ({"gpu": self.gpu} if self.gpu else {})
+
+    def lane(self, asked: str) -> str:
+        """The lane that is meant: "auto" is "gpu" if there is such a lane, and CUDA.
+
+        Raises:
+            SetupError: the recipe has no such lane, or there is no GPU for it.
+        """
+        if asked == "auto":
+            return "gpu" if self.gpu and torch.cuda.is_available() else "cpu"
+        if asked not in self.lanes:
+            raise SetupError(
+                f"lane: expected auto or one of {self.name}, which are {', '.join(self.lanes)}; "
+                f"came {asked!r}"
+            )
+        if asked == "gpu" and device.gpu() is None:
+            raise SetupError("lane: expected cpu or auto, as no GPU is found here, came 'gpu'")
+        return asked
 
     def facts(self) -> dict[str, Any]:
         """The recipe as JSON holds it."""
@@ -74,6 +100,15 @@ RECIPES = {
                 warmup=200,
                 precision="bfloat16",
             ),
+            gpu=Settings(
+                steps=36_000,
+                batch_size=128,
+                learning_rate=1.5e-3,
+                warmup=200,
+                precision="bfloat16",
+                compile=True,
+                channels_last=True,
+            ),
         ),
         Recipe(
             "scenes-clip",
@@ -86,6 +121,14 @@ RECIPES = {
             "Compresses captioned scenes: the autoencoder of latent diffusion, 32 x 32, f = 4.",
             SCENES_VAE,
             Settings(steps=15_000, batch_size=32, learning_rate=3e-3, precision="bfloat16"),
+            gpu=Settings(
+                steps=15_000,
+                batch_size=128,
+                learning_rate=3e-3,
+                precision="bfloat16",
+                compile=True,
+                channels_last=True,
+            ),
             measured=("scaling_factor",),
         ),
     )

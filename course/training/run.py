@@ -11,22 +11,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 import course
-from course.data.mnist import digits, mnist
-from course.diffusion.bound import min_snr_weight
-from course.diffusion.sampling import ddim
-from course.files import replace_file
-from course.metrics import frechet, inception, judge, neighbours
-from course.training import autoencoder, contrastive, recipes
+from course.device import name as device_name
+from course.training import autoencoder, checkpoint, contrastive, digits, processes, recipes
+from course.training.checkpoint import CheckpointError
+from course.training.digits import DATA, sample_digits
 from course.training.fit import Fitted, Objective, fit
+from course.training.log import LogError
+from course.training.settings import SetupError
+from course.training.sheet import png, sheet
 
-DATA = "MNIST's training set without the 5,000 digits that the course ships"
 SCENES = "captioned scenes of the split train, seed 0, drawn anew for every batch"
 HARD_NEGATIVES = 2
 KL_WEIGHT = 2e-3
+# What ends all processes of a training alike.
+AGREED = (CheckpointError, LogError, SetupError, FloatingPointError)
 
 
 @dataclass(frozen=True)
@@ -34,56 +35,83 @@ class Task:
     """What a recipe trains for.
 
     Attributes:
-        objective: made when the training starts; it loads the data.
+        objective: made when the training starts; it loads the data onto the device.
         measure: of the finished model: figures for the card.
         data: what it is trained on, in words.
+        sheet: pictures in [-1, 1] that a model draws from a fixed seed, if it draws any.
     """
 
-    objective: Callable[[], Objective]
+    objective: Callable[[torch.device], Objective]
     measure: Callable[[nn.Module], dict[str, Any]]
     data: str = DATA
+    sheet: Callable[[nn.Module], Tensor] | None = None
 
 
 def train(
     name: str,
     folder: Path,
     *,
+    lane: str = "cpu",
     resume: bool = False,
     max_seconds: float | int | None = None,
+    sheet_every: int = 2000,
     progress: bool = True,
 ) -> Fitted:
     """Train a recipe; once it is finished, measure it and write its checkpoint and card.
 
-    In FOLDER, state.safetensors is all that resuming needs; NAME.safetensors has the averaged
-    weights, NAME.json is the card. The card comes last, so that where there is one all is there.
+    In FOLDER, state.safetensors is all that resuming needs; log.jsonl is the log, samples/ has the
+    sample sheets by the number of updates; NAME.safetensors has the averaged weights, NAME.json is
+    the card. The card comes last, so that where there is one all is there.
+
+    Args:
+        name: of the recipe.
+        folder: for all that it leaves.
+        lane: "cpu", "gpu" or "auto", see `Recipe.lane`.
+        resume: go on where it stopped.
+        max_seconds: stop after so long.
+        sheet_every: updates between sample sheets; 0 for none.
+        progress: show a bar.
 
     Raises:
         ValueError: there is no such recipe.
-        CheckpointError: see `fit`.
+        SetupError: there is no such lane; or see `fit`.
+        CheckpointError: a file can't be written; or see `fit`.
+        LogError, FloatingPointError: see `fit`.
         DataError: the data can't be had.
     """
-    recipe = recipes.find(name)
-    task = TASKS[name]
-    fitted = fit(
-        recipes.build(recipe.model, recipe.settings.seed),
-        task.objective(),
-        recipe.settings,
-        path=folder / "state.safetensors",
-        resume=resume,
-        max_seconds=max_seconds,
-        facts=recipe.facts(),
-        notes=_circumstances(),
-        progress=progress,
-    )
-    if fitted.steps == recipe.settings.steps:
-        metrics = task.measure(fitted.ema)
+    recipe, task = recipes.find(name), TASKS[name]
+    lane = recipe.lane(lane)
+    settings = recipe.lanes[lane]
+    joined = processes.join(cpu=lane == "cpu")
+
+    def draw(step: int, model: nn.Module) -> None:
+        checkpoint.write(folder / "samples" / f"{step:06}.png", png(sheet(task.sheet(model))))
+
+    with processes.parting(*AGREED, KeyboardInterrupt):
+        fitted = fit(
+            recipes.build(recipe.model, settings.seed).to(joined.device),
+            task.objective(joined.device),
+            settings,
+            path=folder / "state.safetensors",
+            resume=resume,
+            max_seconds=max_seconds,
+            facts=recipe.facts(),
+            notes=_circumstances(joined.device, joined.num_processes),
+            progress=progress,
+            log=folder / "log.jsonl",
+            watch=draw if task.sheet and sheet_every else None,
+            watch_every=sheet_every or 1,
+        )
+    if fitted.steps == settings.steps and processes.is_main():
+        metrics = task.measure(fitted.ema.cpu())
         measured = {field: metrics[field] for field in recipe.measured}
         card = {
             "recipe": name,
             "about": recipe.about,
             "data": task.data,
             "model": recipe.facts()["model"] | measured,
-            "settings": vars(recipe.settings),
+            "lane": lane,
+            "settings": vars(settings),
             "parameters": sum(p.numel() for p in fitted.ema.parameters()),
             "steps": fitted.steps,
             "seconds": round(fitted.seconds),
@@ -91,109 +119,38 @@ def train(
             "runs": fitted.runs,
             "metrics": metrics,
         }
-        replace_file(folder / f"{name}.safetensors", to_bytes(fitted.ema.state_dict()))
+        checkpoint.save(folder / f"{name}.safetensors", fitted.ema.state_dict(), {})
         content = json.dumps(card, indent=2, ensure_ascii=False) + "\n"
-        replace_file(folder / f"{name}.json", content.encode())
+        checkpoint.write(folder / f"{name}.json", content.encode())
     return fitted
 
 
-def measure_classifier(model: nn.Module) -> dict[str, Any]:
-    """Accuracy on MNIST's test images and on the offline held-out digits."""
-    sets = {"test": mnist("test"), "held_out": digits("held_out")}
-    figures: dict[str, Any] = {}
-    for name, (images, labels) in sets.items():
-        p = judge.probabilities(model, images)
-        right = int((p.argmax(1) == labels).sum())
-        figures[name] = {
-            "images": len(images),
-            "accuracy": right / len(images),
-            "sure": (p.amax(1) >= 0.9).double().mean().item(),
-        }
-    return figures
-
-
-def sample_digits(model: nn.Module, n: int, steps: int = 50, seed: int = 0) -> Tensor:
-    """Draw n digits by DDIM with the `digits-ddpm` schedule, x_0 clipped to [-1, 1]."""
-    generator = torch.Generator().manual_seed(seed)
-    xT = torch.randn(n, 1, 28, 28, generator=generator)
-    noise_schedule = recipes.ddpm_schedule().respace(steps)
-    return torch.cat([ddim(model, x, noise_schedule, clip=(-1, 1)) for x in xT.split(250)])
-
-
-def judge_digits(images: Tensor, classifier: nn.Module) -> dict[str, Any]:
-    """How a classifier sees pictures: the share it is sure of, and which classes they are."""
-    p = judge.probabilities(classifier, images)
-    return {
-        "images": len(images),
-        "sure": (p.amax(1) >= 0.9).double().mean().item(),
-        "inception_score": inception.inception_score(p),
-        "classes": (p.argmax(1).bincount(minlength=10) / len(p)).tolist(),
-    }
-
-
-def measure_ddpm(model: nn.Module) -> dict[str, Any]:
-    """1,000 DDIM-50 samples against real digits: judged, compared, and searched for copies."""
-    classifier = recipes.load("digits-classifier")
-    samples = sample_digits(model, 1000)
-    trained_on, _ = mnist("train", drop_offline=True)
-    held_out, _ = digits("held_out")
-    test, _ = mnist("test")
-    real = judge.features(classifier, test)
-    figures: dict[str, Any] = {"sampler": "DDIM, 50 steps, eta 0, x_0 clipped, seed 0"}
-    for name, images in {"samples": samples, "held_out": held_out}.items():
-        f = judge.features(classifier, images)
-        precision, recall = neighbours.precision_recall(real[:5000], f)
-        low, high = frechet.fid_interval(f, real)
-        distance = neighbours.nearest_distance(images, trained_on)
-        figures[name] = judge_digits(images, classifier) | {
-            "fid": frechet.fid(f, real),
-            "fid_interval_95": [low, high],
-            "fid_against": f"{len(real)} test images, {f.shape[1]} features of digits-classifier",
-            "precision": precision,
-            "recall": recall,
-            "nearest_training_picture": {
-                "median": distance.median().item(),
-                "smallest": distance.min().item(),
-            },
-        }
-    return figures
-
-
-def _labels() -> Objective:
-    return recipes.label_objective(*mnist("train", drop_offline=True))
-
-
-def _noise() -> Objective:
-    images, _ = mnist("train", drop_offline=True)
-    noise_schedule = recipes.ddpm_schedule()
-    return recipes.noise_objective(images, noise_schedule, min_snr_weight(noise_schedule))
-
-
-def _contrast() -> Objective:
-    return contrastive.contrastive_objective(HARD_NEGATIVES)
-
-
-def _compress() -> Objective:
-    return autoencoder.kl_objective(autoencoder.Reconstruction("l2"), KL_WEIGHT)
-
-
 TASKS = {
-    "digits-classifier": Task(_labels, measure_classifier),
-    "digits-ddpm": Task(_noise, measure_ddpm),
+    "digits-classifier": Task(digits.labels, digits.measure_classifier),
+    "digits-ddpm": Task(
+        digits.noise, digits.measure_ddpm, sheet=lambda model: sample_digits(model, 36, steps=25)
+    ),
     "scenes-clip": Task(
-        _contrast,
+        lambda _: contrastive.contrastive_objective(HARD_NEGATIVES),
         contrastive.measure_clip,
         f"{SCENES}, each with up to {HARD_NEGATIVES} false captions of the same words",
     ),
-    "scenes-vae": Task(_compress, autoencoder.measure_vae, SCENES),
+    "scenes-vae": Task(
+        lambda _: autoencoder.kl_objective(autoencoder.Reconstruction("l2"), KL_WEIGHT),
+        autoencoder.measure_vae,
+        SCENES,
+        sheet=autoencoder.before_and_after,
+    ),
 }
 
 
-def _circumstances() -> dict[str, Any]:
+def _circumstances(device: torch.device, count: int) -> dict[str, Any]:
     """On which machine, with which code: what a card tells of a run."""
     load = f"{os.getloadavg()[0]:.1f} at the start" if hasattr(os, "getloadavg") else "unknown"
     return {
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "device": device_name(device),
+        "processes": count,
         "load": load,
         "threads": torch.get_num_threads(),
         "revision": _revision(),
@@ -211,22 +168,57 @@ def _revision() -> str:
     return found.stdout.strip()
 
 
-def main(name: str, folder: Path, resume: bool, max_seconds: float | None) -> int:
-    """Train for the command line: say what was left where; 0 if it is finished, else 3."""
-    recipe = recipes.find(name)
+def main(
+    name: str,
+    folder: Path,
+    resume: bool,
+    max_seconds: float | None,
+    lane: str = "auto",
+    sheet_every: int = 2000,
+) -> int:
+    """Train for the command line: say what was left where; 0 if it is finished, else 3.
+
+    Of several processes only the main one speaks, and what ends all is the failure of the main one
+    alone: `torchrun` stops the others as soon as one fails.
+    """
+    code, said = _outcome(name, folder, resume, max_seconds, lane, sheet_every)
+    if not processes.is_main():
+        return 0
+    print(said, file=sys.stderr if code == 2 else sys.stdout)
+    if code == 0:
+        print((folder / f"{name}.json").read_text(), end="")
+    return code
+
+
+def _outcome(
+    name: str,
+    folder: Path,
+    resume: bool,
+    max_seconds: float | None,
+    lane: str,
+    sheet_every: int,
+) -> tuple[int, str]:
     state = folder / "state.safetensors"
     if state.exists() and not resume:
-        print(f"{state} is there already: add --resume to go on from it.", file=sys.stderr)
-        return 2
+        return 2, f"{state} is there already: add --resume to go on from it."
     again = f"Go on with: python -m course train {name} --folder {folder} --resume"
     try:
-        fitted = train(name, folder, resume=resume, max_seconds=max_seconds)
+        lane = recipes.find(name).lane(lane)
+        again += f" --lane {lane}"
+        fitted = train(
+            name,
+            folder,
+            lane=lane,
+            resume=resume,
+            max_seconds=max_seconds,
+            sheet_every=sheet_every,
+        )
     except KeyboardInterrupt:
-        print(f"\nInterrupted. {again}")
-        return 130
-    if fitted.steps < recipe.settings.steps:
-        print(f"{fitted.steps:,} of {recipe.settings.steps:,} steps are done. {again}")
-        return 3
-    print(f"Trained in {fitted.seconds:.0f} s: {folder / f'{name}.safetensors'} and its card.")
-    print((folder / f"{name}.json").read_text(), end="")
-    return 0
+        return 130, f"\nInterrupted. {again}"
+    except AGREED as error:
+        return 2, f"course: {error}"
+    steps = recipes.find(name).lanes[lane].steps
+    if fitted.steps < steps:
+        return 3, f"{fitted.steps:,} of {steps:,} steps are done. {again}"
+    weights = folder / f"{name}.safetensors"
+    return 0, f"Trained in {fitted.seconds:.0f} s: {weights} and its card."

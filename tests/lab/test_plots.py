@@ -1,5 +1,6 @@
 """Grids, film strips, curves and histograms, read back from their pixels or their artists."""
 
+import json
 import math
 from itertools import combinations
 
@@ -13,8 +14,17 @@ from matplotlib.colors import to_rgb
 from test_picture import decoded
 
 from course.lab.picture import TAG_HEIGHT, render
-from course.lab.plots import COLORS, curves, film_strip, histogram, image_grid, use_style
+from course.lab.plots import (
+    COLORS,
+    curves,
+    film_strip,
+    histogram,
+    image_grid,
+    training_curve,
+    use_style,
+)
 from course.lab.tiles import BACKGROUND
+from course.training.log import FIELDS, LogError
 
 
 def pixels(fig):
@@ -321,3 +331,45 @@ class TestStyle:
         assert tuple(picture[0, 0]) == paper
         assert tuple(pixels(image_grid(flat(LEVELS)))[0, 0]) == paper
         assert not matplotlib.rcParams["savefig.transparent"]
+
+
+def write_log(folder, losses, every=1):
+    folder.mkdir()
+    lines = [
+        {**dict.fromkeys(FIELDS, 0), "step": step * every, "loss": loss}
+        for step, loss in enumerate(losses)
+    ]
+    (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+class TestTrainingCurve:
+    def test_one_training_is_drawn_with_its_mean(self, tmp_path):
+        losses = [8.0, 4, 6, 2, 4, 3, 2, 1, 3, 2, 4, 6]
+        fig = training_curve(write_log(tmp_path / "a", losses, every=10), smooth=3)
+        raw, mean = fig.axes[0].lines
+        np.testing.assert_array_equal(raw.get_xdata(), np.arange(0, 120, 10))
+        np.testing.assert_array_equal(raw.get_ydata(), losses)
+        np.testing.assert_array_equal(mean.get_xdata(), np.arange(20, 120, 10))
+        np.testing.assert_allclose(mean.get_ydata(), [6, 4, 4, 3, 3, 2, 2, 2, 3, 4])
+        assert fig.axes[0].get_yscale() == "log"
+
+    def test_several_are_compared(self, tmp_path):
+        folders = [write_log(tmp_path / name, [3.0, -1, 1]) for name in ("b", "c")]
+        fig = training_curve(folders[0], str(folders[1] / "log.jsonl"))
+        (ax,) = fig.axes
+        assert [t.get_text() for t in ax.get_legend().get_texts()] == ["b", "c"]
+        for line in ax.lines:  # too short to be smoothed
+            np.testing.assert_allclose(
+                [line.get_xdata(), line.get_ydata()], [[0, 1, 2], [3, -1, 1]]
+            )
+
+    def test_below_zero_no_axis_is_logarithmic(self, tmp_path):
+        fig = training_curve(write_log(tmp_path / "a", [3.0, -1, 1]))
+        assert fig.axes[0].get_yscale() == "linear"
+
+    def test_refuses(self, tmp_path):
+        with pytest.raises(ValueError, match="logs: expected at least one, got none"):
+            training_curve()
+        with pytest.raises(LogError, match=r"log\.jsonl: expected a log, there is no such file"):
+            training_curve(tmp_path)

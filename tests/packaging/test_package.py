@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 # What training and sampling may use; the test below adds what these themselves require.
 CORE = ["torch", "numpy", "einops", "jaxtyping", "accelerate", "safetensors", "tqdm", "typer"]
-LEAN = ["data", "models", "diffusion", "training", "pipeline", "cli"]
+LEAN = ["data", "models", "diffusion", "training", "pipeline", "cli", "device", "files"]
 
 BLOCK_AND_IMPORT = """
 import importlib, json, sys
@@ -80,11 +80,45 @@ def test_import_loads_nothing_else():
 
 def test_models_and_training_need_only_the_core():
     modules = modules_of(LEAN)
-    assert "course.models.vae" in modules
+    assert {"course.models.vae", "course.training.processes", "course.device"} <= set(modules)
     result = run_python("-c", BLOCK_AND_IMPORT, json.dumps([CORE, modules]))
     assert result.returncode == 0, result.stderr
     blocked = json.loads(result.stdout)
     assert {"scipy", "sklearn", "mlxtend", "matplotlib", "diffusers", "IPython"} <= set(blocked)
+
+
+TRAIN = """
+import pathlib
+import torch
+from course.training.fit import Settings, fit
+from course.training.log import read_log
+from course.training.sheet import png, sheet
+
+assert "accelerate" not in sys.modules, "imported before it is needed"
+folder = pathlib.Path(sys.argv[2])
+
+def objective(model, streams):
+    return model(torch.ones(len(streams), 3)).square().mean()
+
+def draw(step, model):
+    (folder / "a.png").write_bytes(png(sheet(torch.zeros(3, 1, 4, 5))))
+
+fit(
+    torch.nn.Linear(3, 2), objective, Settings(steps=3, batch_size=2),
+    path=folder / "state.safetensors", log=folder / "log.jsonl", watch=draw,
+)
+assert read_log(folder / "log.jsonl")["step"].tolist() == [2]
+assert "accelerate" in sys.modules
+"""
+
+
+def test_a_training_needs_only_the_core(tmp_path):
+    modules = ["course.training.recipes", "course.training.run"]
+    code = BLOCK_AND_IMPORT + TRAIN
+    result = run_python("-c", code, json.dumps([CORE, modules]), str(tmp_path))
+    assert result.returncode == 0, result.stderr
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"state.safetensors", "log.jsonl", "a.png"}
 
 
 def test_no_machine_path_and_no_package_index_in_the_files():

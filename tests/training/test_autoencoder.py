@@ -18,6 +18,7 @@ from course.training import autoencoder, checkpoint, recipes
 from course.training.autoencoder import (
     SCENES,
     Reconstruction,
+    before_and_after,
     kl_objective,
     latent_scale,
     measure_vae,
@@ -182,6 +183,15 @@ def test_measures_of_models_that_are_known(monkeypatch):
     assert grey["psnr"] == pytest.approx((-10 * error.log10()).mean().item())
     assert grey["psnr_worst_tenth"] == pytest.approx(worst)
     assert grey["kl"] == 0
+
+
+def test_scenes_stand_before_their_reconstructions():
+    model = made()
+    pictures = before_and_after(model, 5)
+    assert pictures.shape == (10, 3, 32, 32)
+    scenes = render(draw(1, range(5), "test"))
+    assert torch.equal(pictures[::2], scenes)
+    torch.testing.assert_close(pictures[1::2], model.decode(model.encode(scenes).mode()))
 
 
 def test_measures_are_of_unseen_scenes_in_batches(monkeypatch):

@@ -7,6 +7,7 @@ import torch
 
 from course.training import checkpoint, recipes
 from course.training.checkpoint import CheckpointError
+from course.training.settings import Settings
 
 
 def test_a_checkpoint_comes_back(tmp_path):
@@ -53,7 +54,7 @@ def test_what_is_committed_loads_strictly_and_its_card_is_whole(name):
     assert card["parameters"] == sum(p.numel() for p in model.parameters())
     assert card["recipe"] == name
     assert card["steps"] == recipes.find(name).settings.steps
-    assert card["settings"] == vars(recipes.find(name).settings)
+    assert Settings.complete(card["settings"]) == vars(recipes.find(name).settings)
     for run in card["runs"]:
         assert {"seconds", "threads", "machine", "load", "revision", "versions"} <= run.keys()
     assert card["metrics"]

@@ -22,6 +22,7 @@ from course.models.configs import SCENES_CLIP
 from course.training import checkpoint, contrastive, recipes
 from course.training.contrastive import LENGTH, contrastive_objective, measure_split
 from course.training.fit import Settings, fit, stream
+from course.training.settings import SetupError
 
 
 def small_clip(seed=0):
@@ -242,3 +243,9 @@ def test_a_minute_of_training_finds_nine_in_ten_captions(record_property):
 def test_bad_arguments_are_named(no_typecheck):
     with pytest.raises(ValueError, match="hard_negatives: expected 0 or more, came -1"):
         contrastive_objective(-1)
+
+
+def test_its_batch_is_never_cut():
+    settings = Settings(steps=1, batch_size=4, gradient_accumulation_steps=2)
+    with pytest.raises(SetupError, match="the objective needs a whole batch, came 1 and 2"):
+        fit(small_clip(), contrastive_objective(1), settings, progress=False)

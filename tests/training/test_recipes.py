@@ -6,12 +6,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from course import device
 from course.data.mnist import digits
 from course.diffusion import schedule
 from course.metrics import frechet, judge, neighbours
 from course.training import checkpoint, recipes, run
+from course.training import digits as digits_tasks
 from course.training.fit import Settings, fit, stream
 from course.training.recipes import Recipe
+from course.training.settings import SetupError
 
 
 def test_unknown_recipes_are_named():
@@ -19,6 +22,29 @@ def test_unknown_recipes_are_named():
         ValueError, match="digits-classifier, digits-ddpm, scenes-clip, scenes-vae, came 'digit'"
     ):
         recipes.find("digit")
+
+
+def test_lanes(monkeypatch):
+    both, one = recipes.find("digits-ddpm"), recipes.find("scenes-clip")
+    assert both.lanes == {"cpu": both.settings, "gpu": both.gpu}
+    assert one.lanes == {"cpu": one.settings}
+    for cuda, found, auto in (
+        (False, None, "cpu"),
+        (False, torch.device("mps"), "cpu"),
+        (True, torch.device("cuda"), "gpu"),
+    ):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda cuda=cuda: cuda)
+        monkeypatch.setattr(device, "gpu", lambda found=found: found)
+        assert both.lane("auto") == auto
+        assert both.lane("cpu") == one.lane("auto") == "cpu"
+        if found is not None:
+            assert both.lane("gpu") == "gpu"
+            continue
+        with pytest.raises(SetupError, match=r"lane: .*no GPU is found here, came 'gpu'"):
+            both.lane("gpu")
+    for recipe, lane, known in ((one, "gpu", "cpu"), (both, "tpu", "cpu, gpu")):
+        with pytest.raises(SetupError, match=rf"which are {known}; came '{lane}'"):
+            recipe.lane(lane)
 
 
 def test_what_is_measured_after_training_comes_from_the_card(monkeypatch):
@@ -119,9 +145,11 @@ def test_a_recipe_runs_from_data_to_card(tmp_path, monkeypatch):
     settings = Settings(steps=4, batch_size=6, warmup=1)
     tiny = Recipe("tiny", "A test.", config, settings)
     monkeypatch.setitem(recipes.RECIPES, "tiny", tiny)
-    monkeypatch.setitem(run.TASKS, "tiny", run.Task(run._labels, lambda model: {"right": 1}))
+    monkeypatch.setitem(
+        run.TASKS, "tiny", run.Task(digits_tasks.labels, lambda model: {"right": 1})
+    )
     images, labels = torch.randn(8, 1, 28, 28), torch.arange(8)
-    monkeypatch.setattr(run, "mnist", lambda split, drop_offline: (images, labels))
+    monkeypatch.setattr(digits_tasks, "mnist", lambda split, drop_offline: (images, labels))
 
     assert run.main("tiny", tmp_path, resume=False, max_seconds=0) == 3
     assert run.main("tiny", tmp_path, resume=False, max_seconds=None) == 2
@@ -160,7 +188,7 @@ def test_the_ddpm_draws_digits_and_copies_none():
     model, classifier = recipes.load("digits-ddpm"), recipes.load("digits-classifier")
     samples = run.sample_digits(model, 200, steps=25)
     assert samples.abs().max() <= 1
-    seen = run.judge_digits(samples, classifier)
+    seen = digits_tasks.judge_digits(samples, classifier)
     assert seen["sure"] >= 0.85
     assert min(seen["classes"]) >= 0.02
     assert max(seen["classes"]) <= 0.2
