@@ -45,6 +45,23 @@ SCENES_CLIP = CLIPConfig(
 SCENES_VAE = AutoencoderKLConfig(
     block_out_channels=(16, 32, 64), layers_per_block=1, norm_num_groups=2, scaling_factor=1.0
 )
+# By f, for one comparison: only the number of levels differs, and pictures of 64 have f = 16.
+SCENES_VAES = {
+    f: AutoencoderKLConfig(
+        block_out_channels=channels,
+        layers_per_block=1,
+        norm_num_groups=2,
+        scaling_factor=1.0,
+        mid_block_add_attention=f > 2,
+    )
+    for f, channels in {
+        1: (16,),
+        2: (16, 32),
+        4: (16, 32, 64),
+        8: (16, 32, 64, 64),
+        16: (8, 16, 32, 64, 64),
+    }.items()
+}
 
 
 @dataclass(frozen=True)

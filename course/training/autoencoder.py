@@ -66,7 +66,7 @@ class Reconstruction:
 
 
 def kl_objective(
-    reconstruction: Reconstruction | None = None, kl_weight: float | int = 1e-6
+    reconstruction: Reconstruction | None = None, kl_weight: float | int = 1e-6, size: int = 32
 ) -> Objective:
     """What an AutoencoderKL costs on scenes of the training split, drawn anew for each batch.
 
@@ -78,6 +78,7 @@ def kl_objective(
     Args:
         reconstruction: None for the mean absolute difference.
         kl_weight: from 0.
+        size: of the scenes, in pixels.
 
     Raises:
         ValueError: `kl_weight` is below 0.
@@ -90,7 +91,7 @@ def kl_objective(
 
     def objective(model: Callable[..., Any], streams: Sequence[np.random.Generator]) -> Tensor:
         # Several processes share a wrapper that hides what it wraps.
-        x, config = _scenes(model, streams), getattr(model, "module", model).config
+        x, config = _scenes(model, streams, size), getattr(model, "module", model).config
         shape = (config.latent_channels, *(side // config.f for side in x.shape[2:]))
         noise = np.stack([s.standard_normal(shape, np.float32) for s in streams])
         found, posterior = model(x, torch.from_numpy(noise).to(x))
@@ -128,7 +129,11 @@ def vq_objective(
 
 @torch.no_grad()
 def measure_vae(
-    model: AutoencoderKL | VQModel, scenes: int = 1000, split: str = "test", seed: int = 0
+    model: AutoencoderKL | VQModel,
+    scenes: int = 1000,
+    split: str = "test",
+    seed: int = 0,
+    size: int = 32,
 ) -> dict[str, Any]:
     """How well an autoencoder keeps unseen scenes, and what its latents are like.
 
@@ -139,6 +144,7 @@ def measure_vae(
         scenes: how many, those of seed 1.
         split: of the scenes.
         seed: of the noise.
+        size: of the scenes, in pixels.
 
     Returns:
         "psnr", the mean in dB, "psnr_worst_tenth", below which a tenth is; "read", the share of
@@ -149,7 +155,7 @@ def measure_vae(
     """
     device = next(model.parameters()).device
     drawn = draw(1, range(scenes), split)
-    images = render(drawn)
+    images = render(drawn, size)
     found, told = zip(*(model(x.to(device)) for x in images.split(BATCH)), strict=True)
     found = torch.cat(found).cpu()
     quality, z = psnr(found, images), _latents(model, images, seed)
@@ -171,9 +177,11 @@ def measure_vae(
 
 
 @torch.no_grad()
-def before_and_after(model: AutoencoderKL | VQModel, scenes: int = 18) -> Float[Tensor, "N 3 H W"]:
+def before_and_after(
+    model: AutoencoderKL | VQModel, scenes: int = 18, size: int = 32
+) -> Float[Tensor, "N 3 H W"]:
     """Unseen scenes, those that `measure_vae` begins with, each followed by its reconstruction."""
-    images = render(draw(1, range(scenes), "test"))
+    images = render(draw(1, range(scenes), "test"), size)
     found, _ = model(images.to(next(model.parameters()).device))
     return torch.stack([images, found.cpu()], 1).flatten(0, 1)
 
@@ -202,9 +210,9 @@ def _latents(model: nn.Module, images: Tensor, seed: int) -> Tensor:
     return torch.cat(drawn).cpu()
 
 
-def _scenes(model: nn.Module, streams: Sequence[np.random.Generator]) -> Tensor:
+def _scenes(model: nn.Module, streams: Sequence[np.random.Generator], size: int = 32) -> Tensor:
     scenes = draw(0, [int(stream.integers(SCENES)) for stream in streams], "train")
-    return render(scenes).to(next(model.parameters()).device)
+    return render(scenes, size).to(next(model.parameters()).device)
 
 
 def _share(results) -> float:

@@ -17,7 +17,13 @@ from course.diffusion.schedule import Schedule
 from course.models.autoencoder_kl import AutoencoderKL, AutoencoderKLConfig
 from course.models.classifier import Classifier, ClassifierConfig
 from course.models.clip import CLIPConfig, CLIPModel
-from course.models.configs import DIGITS_CLASSIFIER, DIGITS_UNET, SCENES_CLIP, SCENES_VAE
+from course.models.configs import (
+    DIGITS_CLASSIFIER,
+    DIGITS_UNET,
+    SCENES_CLIP,
+    SCENES_VAE,
+    SCENES_VAES,
+)
 from course.models.unet import UNet2DConditionModel, UNetConfig
 from course.training import checkpoint
 from course.training.settings import Settings, SetupError
@@ -130,6 +136,16 @@ RECIPES = {
                 channels_last=True,
             ),
             measured=("scaling_factor",),
+        ),
+        *(
+            Recipe(
+                f"scenes-vae-f{f}",
+                f"The same with a third of the steps and half the batch, f = {f}: to compare f.",
+                config,
+                Settings(steps=5000, batch_size=16, learning_rate=3e-3, precision="bfloat16"),
+                measured=("scaling_factor",),
+            )
+            for f, config in SCENES_VAES.items()
         ),
     )
 }

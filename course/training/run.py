@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 import course
 from course.device import name as device_name
+from course.models.configs import SCENES_VAES
 from course.training import autoencoder, checkpoint, contrastive, digits, processes, recipes
 from course.training.checkpoint import CheckpointError
 from course.training.digits import DATA, sample_digits
@@ -125,6 +127,16 @@ def train(
     return fitted
 
 
+def _compress(size: int) -> Task:
+    """Scenes of so many pixels through an autoencoder."""
+    return Task(
+        lambda _: autoencoder.kl_objective(autoencoder.Reconstruction("l2"), KL_WEIGHT, size),
+        partial(autoencoder.measure_vae, size=size),
+        f"{SCENES}, {size} x {size}" if size != 32 else SCENES,
+        sheet=partial(autoencoder.before_and_after, size=size),
+    )
+
+
 TASKS = {
     "digits-classifier": Task(digits.labels, digits.measure_classifier),
     "digits-ddpm": Task(
@@ -135,13 +147,8 @@ TASKS = {
         contrastive.measure_clip,
         f"{SCENES}, each with up to {HARD_NEGATIVES} false captions of the same words",
     ),
-    "scenes-vae": Task(
-        lambda _: autoencoder.kl_objective(autoencoder.Reconstruction("l2"), KL_WEIGHT),
-        autoencoder.measure_vae,
-        SCENES,
-        sheet=autoencoder.before_and_after,
-    ),
-}
+    "scenes-vae": _compress(32),
+} | {f"scenes-vae-f{f}": _compress(64 if f == 16 else 32) for f in SCENES_VAES}
 
 
 def _circumstances(device: torch.device, count: int) -> dict[str, Any]:
