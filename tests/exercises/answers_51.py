@@ -418,6 +418,8 @@ MUTANTS = {
         ("z.std()", "(z.max() - z.min())", "this is one over the range"),
         ("z.std()", "z.mean()", "this is one over the mean"),
         ("z.std()", "z.norm()", "this is one over the norm"),
+        ("z.std()", "(z.std() + 1e-8)", "1e-08 is added, as against a division by 0"),
+        ("z.std()", "(z.std(correction=0) + 1e-6)", "1e-06 is added, as against"),
         ("z.std()", "(z - z.mean()).norm()", "the root of the summed squares about the mean"),
         (_SCALE, "0.18215", "this is Stable Diffusion's own number"),
         (_SCALE, "torch.tensor(0.18215)", "this is Stable Diffusion's own number"),

@@ -128,6 +128,13 @@ def test_a_number_is_matched_with_known_mistakes():
     assert found["0.365"].message == "expected a plain number, got str '0.365'"
     assert "got Tensor" in found[given[-1]].message
     assert "is the return missing" in exercise.run(lambda: None, 0)[0].message
+
+    class Agreeable(float):
+        def __sub__(self, other):
+            return 0.0
+
+    for value in (Agreeable(7), True):
+        assert "expected a plain number" in exercise.run(lambda value=value: value, 0)[0].message
     for wrapped in (torch.tensor(0.365), np.float32(0.365), np.array(0.365)):
         assert exercise.run(lambda wrapped=wrapped: wrapped, 0)[0].passed
 

@@ -85,8 +85,18 @@ def scale_mistakes(correction):
         ),
         "its own mean taken off: that of all together": lambda z, over: 1 / std(off(z, over)),
     }
-    return mistakes | {
-        f"{whose} {what}": partial(kind, over=over)
-        for what, kind in kinds.items()
-        for whose, over in _AXES.items()
+    added = {
+        f"{small:g} is added, as against a division by 0: small latents need the exact scale": (
+            lambda z, small=small: 1 / (std(z) + small)
+        )
+        for small in (1e-8, 1e-7, 1e-6, 1e-5, 1e-4)
     }
+    return (
+        mistakes
+        | added
+        | {
+            f"{whose} {what}": partial(kind, over=over)
+            for what, kind in kinds.items()
+            for whose, over in _AXES.items()
+        }
+    )
