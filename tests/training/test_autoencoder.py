@@ -13,6 +13,7 @@ from course.data.scenes.render import render
 from course.metrics.reconstruction import perceptual_distance, psnr
 from course.models.autoencoder_kl import AutoencoderKL, AutoencoderKLConfig, DiagonalGaussian
 from course.models.clip import CLIPVisionConfig, CLIPVisionModel
+from course.models.configs import SCENES_VAES
 from course.models.vq_model import Quantized, VQModel, VQModelConfig
 from course.training import autoencoder, checkpoint, recipes
 from course.training.autoencoder import (
@@ -48,13 +49,13 @@ def streams(n=5, step=3):
     return [stream(5, step, i) for i in range(n)]
 
 
-def drawn_by(numbers, shape):
+def drawn_by(numbers, shape, size=32):
     """The scenes and the noise that streams draw."""
     scenes, noise = [], []
     for s in numbers:
         scenes += draw(0, [int(s.integers(SCENES))])
         noise.append(torch.from_numpy(s.standard_normal(shape, np.float32)))
-    return render(scenes), torch.stack(noise)
+    return render(scenes, size), torch.stack(noise)
 
 
 def test_the_objective_written_out():
@@ -194,6 +195,19 @@ def test_scenes_stand_before_their_reconstructions():
     torch.testing.assert_close(pictures[1::2], model.decode(model.encode(scenes).mode()))
 
 
+def test_scenes_may_be_larger(monkeypatch):
+    seen = []
+    model = Paints(lambda x: seen.append(x) or x)
+    measured(monkeypatch, model, scenes=4, size=48)
+    assert torch.equal(seen[0], render(draw(1, range(4), "test"), 48))
+    assert before_and_after(made(), 3, size=48).shape == (6, 3, 48, 48)
+    model = made()
+    x, noise = drawn_by(streams(), (4, 12, 12), size=48)
+    found, _ = model(x, noise)
+    loss = kl_objective(kl_weight=0.0, size=48)(model, streams())
+    torch.testing.assert_close(loss, (found - x).abs().mean())
+
+
 def test_measures_are_of_unseen_scenes_in_batches(monkeypatch):
     seen = []
     model = Paints(lambda x: seen.append(x) or x + 0.01)
@@ -320,6 +334,19 @@ def test_the_committed_autoencoder_is_as_good_as_its_card_says(record_property):
     generator = torch.Generator().manual_seed(0)
     latents = model.to_latents(render(draw(7, range(400), "test")), generator)
     assert latents.std().item() == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.parametrize("f", SCENES_VAES)
+def test_autoencoders_to_compare_are_as_good_as_their_cards_say(f):
+    path, card = checkpoint.published(f"scenes-vae-f{f}")
+    assert path.stat().st_size < 6_000_000
+    model = recipes.load(f"scenes-vae-f{f}")
+    assert model.config.f == f
+    seen = measure_vae(model, 200, size=64 if f == 16 else 32)
+    for name, slack in (("psnr", 0.6), ("read", 0.05)):
+        assert seen[name] == pytest.approx(card["metrics"][name], abs=slack)
+    for name in ("kl", "latent_std"):
+        assert seen[name] == pytest.approx(card["metrics"][name], rel=0.03)
 
 
 def test_an_objective_in_bfloat16_is_float32_and_finite():
