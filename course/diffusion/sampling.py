@@ -15,6 +15,7 @@ from torch import Tensor
 from course.diffusion.schedule import Schedule
 
 Denoiser = Callable[..., Tensor]
+Gradient = Callable[[Tensor, Tensor], Tensor]
 Range = tuple[float | int, float | int]
 VARIANCES = ("beta", "posterior")
 
@@ -45,6 +46,7 @@ def ddpm_step(
     *,
     variance: str = "beta",
     clip: Range | None = None,
+    gradient: Float[Tensor, "B *shape"] | None = None,
 ) -> Float[Tensor, "B *shape"]:
     """One step of Algorithm 2, x_t to x_{t-1}; at i = 0 the mean, without noise.
 
@@ -57,13 +59,15 @@ def ddpm_step(
         variance: "beta" or "posterior", the upper and lower end of what is right: the first for
             data that is standard normal, the second for data that is one point.
         clip: range that the implied x_0 is clipped to.
+        gradient: of a log density at x_t, by which the mean is moved, times the variance.
 
     Raises:
         ValueError: an argument is not as above.
 
-    Source: Ho et al. 2020, Algorithm 2, equations 7, 11 and 15.
+    Source: Ho et al. 2020, Algorithm 2, equations 7, 11 and 15; with a gradient Dhariwal & Nichol
+    2021, Algorithm 1.
     """
-    _check_step(xt, i, eps_pred, schedule, noise)
+    _check_step(xt, i, schedule, eps_pred=eps_pred, noise=noise, gradient=gradient)
     if variance not in VARIANCES:
         raise ValueError(f"variance: expected one of {VARIANCES}, came {variance!r}")
     alpha_bar, before = schedule.alpha_bar[i].item(), schedule.alpha_bar_prev[i].item()
@@ -71,10 +75,11 @@ def ddpm_step(
     x0_pred = _implied_x0(xt, i, eps_pred, schedule, clip)
     mean = before**0.5 * beta / (1 - alpha_bar) * x0_pred
     mean = mean + alpha**0.5 * (1 - before) / (1 - alpha_bar) * xt
-    if i == 0:
-        return mean
     table = schedule.beta if variance == "beta" else schedule.posterior_variance
-    return mean + table[i].item() ** 0.5 * _needed(noise)
+    sigma2 = table[i].item()
+    if gradient is not None:
+        mean = mean + sigma2 * gradient
+    return mean if i == 0 else mean + sigma2**0.5 * _needed(noise)
 
 
 def ddim_step(
@@ -107,7 +112,7 @@ def ddim_step(
     Source: Song et al. 2021, "Denoising diffusion implicit models", equations 12 and 16 and
     section 5, where alpha is our alpha-bar.
     """
-    _check_step(xt, i, eps_pred, schedule, noise)
+    _check_step(xt, i, schedule, eps_pred=eps_pred, noise=noise)
     _check_eta(eta, sigma_hat)
     before = schedule.alpha_bar_prev[i].item() if i else schedule.final_alpha_bar
     alpha_bar = schedule.alpha_bar[i].item()
@@ -136,6 +141,7 @@ def ddpm(
     variance: str = "beta",
     clip: Range | None = None,
     context: Tensor | None = None,
+    gradient: Gradient | None = None,
     trajectory: bool = False,
     progress: bool = False,
 ) -> Float[Tensor, "B *shape"] | Trajectory:
@@ -149,17 +155,20 @@ def ddpm(
         variance: "beta" or "posterior".
         clip: range that the implied x_0 is clipped to at every step, (-1, 1) for pictures.
         context: passed on to the model.
+        gradient: guides: gradient(xt, t) moves the mean of each step, see `ddpm_step`.
         trajectory: return all that happened, not only the result.
         progress: show a bar.
 
     Raises:
         ValueError: an argument is not as above, or the model returns another shape.
 
-    Source: Ho et al. 2020, Algorithm 2.
+    Source: Ho et al. 2020, Algorithm 2; with a gradient Dhariwal & Nichol 2021, Algorithm 1.
     """
     if variance not in VARIANCES:
         raise ValueError(f"variance: expected one of {VARIANCES}, came {variance!r}")
     step = partial(ddpm_step, variance=variance, clip=clip)
+    if gradient is not None:
+        step = _guided(step, gradient)
     return _run(step, model, xT, schedule, generator, clip, context, trajectory, progress)
 
 
@@ -266,6 +275,16 @@ def _run(
     return Trajectory(schedule.timesteps.flip(0), *stacks)
 
 
+def _guided(step: Callable[..., Tensor], gradient: Gradient) -> Callable[..., Tensor]:
+    def guided(
+        x: Tensor, i: int, eps_pred: Tensor, schedule: Schedule, noise: Tensor | None
+    ) -> Tensor:
+        t = torch.full(x.shape[:1], schedule.timesteps[i].item(), device=x.device)
+        return step(x, i, eps_pred, schedule, noise, gradient=gradient(x, t))
+
+    return guided
+
+
 def _predict(model: Denoiser, x: Tensor, t: int, context: Tensor | None) -> Tensor:
     eps_pred = model(x, torch.full(x.shape[:1], t, device=x.device), context)
     if eps_pred.shape != x.shape:
@@ -290,12 +309,10 @@ def _needed(noise: Tensor | None) -> Tensor:
     return noise
 
 
-def _check_step(
-    xt: Tensor, i: int, eps_pred: Tensor, schedule: Schedule, noise: Tensor | None
-) -> None:
+def _check_step(xt: Tensor, i: int, schedule: Schedule, **tensors: Tensor | None) -> None:
     if not 0 <= i < len(schedule):
         raise ValueError(f"i: expected 0..{len(schedule) - 1}, came {i}")
-    for name, value in (("eps_pred", eps_pred), ("noise", noise)):
+    for name, value in tensors.items():
         if value is not None and value.shape != xt.shape:
             raise ValueError(
                 f"{name}: expected the shape of xt, {tuple(xt.shape)}, came {tuple(value.shape)}"

@@ -1,7 +1,7 @@
 """Networks of the course by name, each with inputs that it takes."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from course.models.autoencoder_kl import AutoencoderKL, AutoencoderKLConfig
 from course.models.classifier import Classifier, ClassifierConfig
 from course.models.clip import CLIPConfig, CLIPModel, CLIPVisionConfig
 from course.models.clip_text import CLIPTextConfig, CLIPTextModel
+from course.models.noisy_classifier import NoisyClassifier, NoisyClassifierConfig
 from course.models.unet import UNet2DConditionModel
 from course.models.unet2015 import UNet2015
 from course.models.unet_config import UNetConfig
@@ -26,7 +27,10 @@ DIGITS_UNET = UNetConfig(
     norm_num_groups=8,
     resnet_time_scale_shift="scale_shift",
 )
+# Ten digits and no class.
+DIGITS_COND_UNET = replace(DIGITS_UNET, num_class_embeds=11)
 DIGITS_CLASSIFIER = ClassifierConfig()
+DIGITS_NOISY_CLASSIFIER = NoisyClassifierConfig()
 # The vocabulary is that of `course.training.contrastive.scenes_tokenizer`.
 SCENES_CLIP = CLIPConfig(
     text=CLIPTextConfig(
@@ -79,11 +83,11 @@ class Configuration:
     shapes: dict[str, tuple[int, ...]]
 
     def inputs(self) -> dict[str, Tensor]:
-        """Inputs without numbers, on the meta device; `t` and `tokens` are of integers."""
+        """Inputs without numbers, on the meta device; times, classes and tokens are integers."""
         return {
             name: torch.empty(
                 shape,
-                dtype=torch.int64 if name in ("t", "tokens") else torch.float32,
+                dtype=torch.int64 if len(shape) == 1 or name == "tokens" else torch.float32,
                 device="meta",
             )
             for name, shape in self.shapes.items()
@@ -111,6 +115,11 @@ CONFIGURATIONS = {
         lambda: UNet2DConditionModel(DIGITS_UNET),
         {"xt": (1, 1, 28, 28), "t": (1,)},
     ),
+    "digits-cond": Configuration(
+        "U-Net that draws digits of a class that it is told",
+        lambda: UNet2DConditionModel(DIGITS_COND_UNET),
+        {"xt": (1, 1, 28, 28), "t": (1,), "context": (1,)},
+    ),
     "scenes-clip": Configuration(
         "CLIP in small, for captioned scenes",
         lambda: CLIPModel(SCENES_CLIP),
@@ -130,6 +139,11 @@ CONFIGURATIONS = {
         "judge of drawn digits",
         lambda: Classifier(DIGITS_CLASSIFIER),
         {"images": (1, 1, 28, 28)},
+    ),
+    "digits-noisy-classifier": Configuration(
+        "classifier of noisy digits, for guidance",
+        lambda: NoisyClassifier(DIGITS_NOISY_CLASSIFIER),
+        {"xt": (1, 1, 28, 28), "t": (1,)},
     ),
     "vae-mlp": Configuration(
         "variational autoencoder of fully connected layers",

@@ -19,20 +19,24 @@ from course.models.classifier import Classifier, ClassifierConfig
 from course.models.clip import CLIPConfig, CLIPModel
 from course.models.configs import (
     DIGITS_CLASSIFIER,
+    DIGITS_COND_UNET,
+    DIGITS_NOISY_CLASSIFIER,
     DIGITS_UNET,
     SCENES_CLIP,
     SCENES_VAE,
     SCENES_VAES,
 )
+from course.models.noisy_classifier import NoisyClassifier, NoisyClassifierConfig
 from course.models.unet import UNet2DConditionModel, UNetConfig
 from course.training import checkpoint
 from course.training.settings import Settings, SetupError
 from course.training.updates import Objective
 
-Config = UNetConfig | ClassifierConfig | CLIPConfig | AutoencoderKLConfig
+Config = UNetConfig | ClassifierConfig | NoisyClassifierConfig | CLIPConfig | AutoencoderKLConfig
 NETWORKS = {
     UNetConfig: UNet2DConditionModel,
     ClassifierConfig: Classifier,
+    NoisyClassifierConfig: NoisyClassifier,
     CLIPConfig: CLIPModel,
     AutoencoderKLConfig: AutoencoderKL,
 }
@@ -117,6 +121,33 @@ RECIPES = {
             ),
         ),
         Recipe(
+            "digits-cond",
+            "Draws the digit that it is told, or any: for classifier-free guidance, 28 x 28.",
+            DIGITS_COND_UNET,
+            Settings(
+                steps=28_000,
+                batch_size=32,
+                learning_rate=1.5e-3,
+                warmup=200,
+                precision="bfloat16",
+            ),
+            gpu=Settings(
+                steps=28_000,
+                batch_size=128,
+                learning_rate=1.5e-3,
+                warmup=200,
+                precision="bfloat16",
+                compile=True,
+                channels_last=True,
+            ),
+        ),
+        Recipe(
+            "digits-noisy-classifier",
+            "Tells digits apart at any level of noise: for classifier guidance.",
+            DIGITS_NOISY_CLASSIFIER,
+            Settings(steps=6000, batch_size=128, learning_rate=3e-3, weight_decay=0.05),
+        ),
+        Recipe(
             "scenes-clip",
             "Brings captioned scenes and their captions together: CLIP in small, 32 x 32.",
             SCENES_CLIP,
@@ -197,7 +228,12 @@ def ddpm_schedule() -> Schedule:
 
 
 def noise_objective(
-    x0: Tensor, noise_schedule: Schedule, weight: Tensor | None = None
+    x0: Tensor,
+    noise_schedule: Schedule,
+    weight: Tensor | None = None,
+    labels: Tensor | None = None,
+    null: int | None = None,
+    drop: float = 0.1,
 ) -> Objective:
     """L_simple of Ho et al. 2020, equation 14: each sample draws its picture, its t and its noise.
 
@@ -205,7 +241,16 @@ def noise_objective(
         x0: data `(N, ...)`.
         noise_schedule: of T steps.
         weight: of the squared error at each of them, `(T,)`; 1 if None.
+        labels: classes `(N,)` that the model is told; it is told nothing if None.
+        null: what it is told instead in a share `drop` of the samples, so that classifier-free
+            guidance has a prediction without class (Ho & Salimans 2022, algorithm 1).
+        drop: that share.
+
+    Raises:
+        ValueError: there are labels, and `null` is missing or one of them.
     """
+    if labels is not None and (null is None or (labels == null).any()):
+        raise ValueError(f"null: expected a number that is no class, came {null}")
 
     def objective(model: Callable[..., Tensor], streams: Sequence[np.random.Generator]) -> Tensor:
         rows = torch.tensor([s.integers(len(x0)) for s in streams])
@@ -214,7 +259,11 @@ def noise_objective(
         noise = torch.from_numpy(noise).to(x0)
         t = t.to(x0.device)
         xt = q_sample(x0[rows.to(x0.device)], t, noise, noise_schedule)
-        error = (model(xt, t) - noise).square()
+        told = []
+        if labels is not None:
+            kept = torch.tensor([s.random() >= drop for s in streams])
+            told = [labels[rows].where(kept.to(labels.device), null)]
+        error = (model(xt, t, *told) - noise).square()
         if weight is not None:
             error = error * weight.to(error)[t].view(-1, *[1] * (x0.ndim - 1))
         return error.mean()
@@ -222,8 +271,14 @@ def noise_objective(
     return objective
 
 
-def label_objective(images: Tensor, labels: Tensor, shift: int = 2) -> Objective:
-    """Cross-entropy on pictures moved by up to `shift` pixels each way."""
+def label_objective(
+    images: Tensor, labels: Tensor, shift: int = 2, noise_schedule: Schedule | None = None
+) -> Objective:
+    """Cross-entropy on pictures moved by up to `shift` pixels each way.
+
+    With a schedule on x_t of them, the model being told t: each sample draws its t and its noise,
+    too.
+    """
 
     def objective(model: Callable[..., Tensor], streams: Sequence[np.random.Generator]) -> Tensor:
         rows = torch.tensor([s.integers(len(images)) for s in streams])
@@ -232,7 +287,13 @@ def label_objective(images: Tensor, labels: Tensor, shift: int = 2) -> Objective
         batch = [
             images[row].roll(move, (1, 2)) for row, move in zip(rows.tolist(), moves, strict=True)
         ]
-        return F.cross_entropy(model(torch.stack(batch)), labels[rows])
+        x, told = torch.stack(batch), []
+        if noise_schedule is not None:
+            t = torch.tensor([s.integers(len(noise_schedule)) for s in streams])
+            noise = np.stack([s.standard_normal(x.shape[1:], np.float32) for s in streams])
+            told = [t.to(x.device)]
+            x = q_sample(x, *told, torch.from_numpy(noise).to(x), noise_schedule)
+        return F.cross_entropy(model(x, *told), labels[rows])
 
     return objective
 

@@ -41,12 +41,14 @@ class Task:
         measure: of the finished model: figures for the card.
         data: what it is trained on, in words.
         sheet: pictures in [-1, 1] that a model draws from a fixed seed, if it draws any.
+        columns: of the sheet; as many as make a square if None.
     """
 
     objective: Callable[[torch.device], Objective]
     measure: Callable[[nn.Module], dict[str, Any]]
     data: str = DATA
     sheet: Callable[[nn.Module], Tensor] | None = None
+    columns: int | None = None
 
 
 def train(
@@ -87,7 +89,8 @@ def train(
     joined = processes.join(cpu=lane == "cpu")
 
     def draw(step: int, model: nn.Module) -> None:
-        checkpoint.write(folder / "samples" / f"{step:06}.png", png(sheet(task.sheet(model))))
+        picture = png(sheet(task.sheet(model), task.columns))
+        checkpoint.write(folder / "samples" / f"{step:06}.png", picture)
 
     with processes.parting(*AGREED, KeyboardInterrupt):
         fitted = fit(
@@ -142,6 +145,13 @@ TASKS = {
     "digits-ddpm": Task(
         digits.noise, digits.measure_ddpm, sheet=lambda model: sample_digits(model, 36, steps=25)
     ),
+    "digits-cond": Task(
+        digits.class_noise,
+        digits.measure_cond,
+        sheet=lambda model: digits.sample_classes(model, torch.arange(10).repeat(4), steps=25),
+        columns=10,
+    ),
+    "digits-noisy-classifier": Task(digits.noisy_labels, digits.measure_noisy_classifier),
     "scenes-clip": Task(
         lambda _: contrastive.contrastive_objective(HARD_NEGATIVES),
         contrastive.measure_clip,

@@ -70,6 +70,73 @@ def test_classes_are_guided_too():
     torch.testing.assert_close(got, want, rtol=0, atol=1e-12)
 
 
+def counted(model):
+    """The model, and the sizes of the batches that it is called with."""
+    sizes = []
+
+    def call(xt, t, context=None):
+        sizes.append(len(xt))
+        return model(xt, t, context)
+
+    return call, sizes
+
+
+@torch.no_grad()
+def test_a_scale_of_each_sample(model, words):
+    x, t = draws(B, 2, 6, 9, seed=3), torch.tensor([4, 500, 999])
+    scales = torch.tensor([0.3, 1.0, 4.7], dtype=torch.float64)
+    together = classifier_free(model, *words, scales)(x, t)
+    for i, scale in enumerate(scales.tolist()):
+        one = [w[i : i + 1] for w in words]
+        alone = classifier_free(model, *one, scale)(x[i : i + 1], t[i : i + 1])
+        torch.testing.assert_close(together[i : i + 1], alone, rtol=0, atol=1e-12)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("scale", [2.5, torch.tensor([0.3, 1.0, 4.7], dtype=torch.float64)])
+def test_outside_of_the_interval_the_scale_is_one(model, words, scale):
+    x, interval = draws(B, 2, 6, 9, seed=3), (200, 600)
+    call, sizes = counted(model)
+    guided = classifier_free(call, *words, scale, interval)
+    everywhere = classifier_free(model, *words, scale)
+    for time, inside in ((199, False), (200, True), (431, True), (600, True), (601, False)):
+        t = torch.full((B,), time)
+        want = everywhere(x, t) if inside else model(x, t, words[0])
+        torch.testing.assert_close(guided(x, t), want, rtol=0, atol=1e-12)
+    assert sizes == [B, 2 * B, 2 * B, 2 * B, B]  # only one half is needed outside
+    t = torch.tensor([600, 601, 199])
+    want = torch.cat([everywhere(x, t)[:1], model(x, t, words[0])[1:]])
+    torch.testing.assert_close(guided(x, t), want, rtol=0, atol=1e-12)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("scale", [0, 0.0, 1, 1.0])
+def test_a_scale_of_zero_or_one_needs_one_half(model, words, scale):
+    x, t = draws(B, 2, 6, 9, seed=3), torch.tensor([4, 500, 999])
+    call, sizes = counted(model)
+    got = classifier_free(call, *words, scale)(x, t)
+    assert torch.equal(got, model(x, t, words[0 if scale else 1]))
+    assert sizes == [B]
+
+
+def test_bad_scales_and_intervals_are_named(model, words, no_typecheck):
+    x, t, ones = draws(B, 2, 6, 9), torch.tensor([4, 500, 999]), torch.ones(B)
+    for scale, interval, message in (
+        (float("nan"), None, "guidance_scale: expected a finite number.*nan"),
+        (float("inf"), None, "guidance_scale: "),
+        (ones * float("nan"), None, "guidance_scale: .*nan"),
+        (ones.long(), None, "guidance_scale: .*int64"),
+        (ones[:, None], None, "guidance_scale: "),
+        (ones[:2], None, "guidance_scale: expected 3, one for each of xt, came 2"),
+        (ones[:1], (9, 600), "guidance_scale: expected 3, one for each of xt, came 1"),
+        (2.0, (600, 200), r"interval: .*\(600, 200\)"),
+        (2.0, (-1, 200), "interval: "),
+        (2.0, (float("nan"), 200), "interval: "),
+    ):
+        with pytest.raises(ValueError, match=message):
+            classifier_free(model, *words, scale, interval)(x, t)
+
+
 @torch.no_grad()
 def test_masks_and_vectors_go_with_their_half(model, words):
     x, t = draws(B, 2, 6, 9, seed=3), torch.tensor([4, 500, 999])
