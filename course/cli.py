@@ -32,6 +32,15 @@ def _finish(task: Callable[..., int], *args: object, **kwargs: object) -> None:
     raise typer.Exit(code)
 
 
+def _try(task: Callable[[], None]) -> None:
+    """Run it; a bad argument or file becomes one line on stderr and code 2."""
+    try:
+        task()
+    except (ValueError, OSError) as error:
+        typer.echo(f"course: {error}", err=True)
+        raise typer.Exit(2) from None
+
+
 def _version(asked: bool) -> bool:
     if asked:
         from importlib.metadata import version
@@ -231,6 +240,43 @@ def train(
         typer.echo(f"course: {error}", err=True)
         code = 2
     raise typer.Exit(code)
+
+
+@app.command()
+def sample(
+    caption: Annotated[str, typer.Argument(help="What to draw, such as: a small red star.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Picture to write, .png.")] = Path(
+        "sample.png"
+    ),
+    count: Annotated[int, typer.Option("--n", min=1, help="Pictures, on one sheet.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Of the noise; another draws others.")] = 0,
+    steps: Annotated[int, typer.Option(min=1, help="Of the sampler.")] = 30,
+    scale: Annotated[float, typer.Option(help="Of the guidance; 1 is none.")] = 3.0,
+    zoom: Annotated[int, typer.Option(min=1, help="Pixels of the file, each way, for one.")] = 8,
+    recipe: Annotated[str, typer.Option(help="Which trained it.")] = "scenes-ldm",
+) -> None:
+    """Draw a picture from a caption; say whether it shows what the caption says."""
+    from course.pipeline import command
+
+    options = {"count": count, "steps": steps, "guidance_scale": scale, "seed": seed, "zoom": zoom}
+    _try(lambda: command.sample(caption, output, recipe, **options))
+
+
+@app.command()
+def evaluate(
+    recipe: Annotated[str, typer.Argument(help="Which trained it.")] = "scenes-ldm",
+    each: Annotated[
+        int, typer.Option(min=1, help="Captions of each split and number of things.")
+    ] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="Of the noise.")] = 0,
+    steps: Annotated[int, typer.Option(min=1, help="Of the sampler.")] = 30,
+    scale: Annotated[float, typer.Option(help="Of the guidance; 1 is none.")] = 3.0,
+) -> None:
+    """Draw many captions; print how often the pictures show what they say."""
+    from course.pipeline import command
+
+    options = {"each": each, "steps": steps, "guidance_scale": scale, "seed": seed}
+    _try(lambda: command.evaluate(recipe, **options))
 
 
 @app.command()

@@ -382,3 +382,139 @@ def test_a_mistake_in_curve_is_one_line(folder, words, said):
     assert result.stderr.startswith("course: ")
     assert result.stderr.count("\n") == 1
     assert written(folder) == set()
+
+
+# python -m course sample, python -m course evaluate
+
+
+CAPTION = "a small red star above a large blue circle"
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """What the pipeline is asked for; it draws true pictures, then a wrong one, then none."""
+    import torch
+
+    from course import pipeline
+    from course.data.scenes import Scene, Thing, render
+
+    things = (
+        Thing("star", "red", "small", 0.3, 0.25, 0.26),
+        Thing("circle", "blue", "large", 0.4, 0.7, 0.36),
+    )
+    turned = (
+        Thing("star", "red", "small", 0.3, 0.8, 0.26),
+        Thing("circle", "blue", "large", 0.4, 0.3, 0.36),
+    )
+    pictures = render([Scene(things, "white"), Scene(turned, "navy")])
+    pictures = torch.cat([pictures, torch.zeros(1, 3, 32, 32)])
+    seen = []
+
+    class Pipeline:
+        autoencoder = torch.nn.Linear(1, 1)
+
+        def __call__(self, prompts, **options):
+            seen.append((list(prompts), options))
+            return pipeline.Images(pictures[: len(prompts)], tuple(prompts))
+
+    def load(name):
+        seen.append(name)
+        return Pipeline()
+
+    monkeypatch.setattr(pipeline, "load", load)
+    return seen
+
+
+def test_a_caption_is_drawn_and_the_picture_is_read(folder, drawn):
+    import numpy as np
+    from PIL import Image
+
+    result = run(app, ["sample", CAPTION, "-o", "new/a.png"])
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == "new/a.png\nshows what the caption says\n"
+    options = {"steps": 30, "guidance_scale": 3.0, "seed": 0, "progress": False}
+    assert drawn == ["scenes-ldm", ([CAPTION], options)]
+    with Image.open(folder / "new" / "a.png") as image:
+        pixels = np.array(image)
+    assert pixels.shape == (256, 256, 3)
+    assert (pixels.reshape(32, 8, 32, 8, 3) == pixels[::8, ::8].reshape(32, 1, 32, 1, 3)).all()
+    assert pixels[0, 0].tolist() == [250, 250, 246]
+
+
+def test_several_pictures_are_a_sheet_and_each_is_told(folder, drawn):
+    from PIL import Image
+
+    words = "--n 3 --seed 4 --steps 9 --scale 1.5 --zoom 2 --recipe other"
+    result = run(app, ["sample", CAPTION, *words.split()])
+    assert (result.exit_code, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    assert lines[:2] == ["sample.png", "1: shows what the caption says"]
+    assert lines[2] == (
+        "2: does not show what the caption says, but "
+        "a small red star below a large blue circle on a navy background"
+    )
+    assert lines[3].startswith("3: can't be read: the background is none that exists")
+    options = {"steps": 9, "guidance_scale": 1.5, "seed": 4, "progress": False}
+    assert drawn == ["other", ([CAPTION] * 3, options)]
+    with Image.open(folder / "sample.png") as image:
+        assert image.size == (2 * 65, 2 * 65)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["a small rad star"], "caption: 'rad' is unknown; the nearest known words are red"),
+        (["a star, a ring, a cross and a square"], "caption: a picture has at most 3 things"),
+        (["a red star above a red star"], "caption: a picture has one red star at most"),
+        (["a white star"], "caption: only a background is white"),
+        (["a star above"], "caption: expected 'a' or 'an' after 'above', came the end"),
+        ([CAPTION, "-o", "a.jpg"], "output: expected a name that ends in .png, came 'a.jpg'"),
+    ],
+)
+def test_what_cannot_be_drawn_is_said_before_anything_is_loaded(folder, drawn, words, said):
+    result = run(app, ["sample", *words])
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"course: {said}")
+    assert result.stderr.count("\n") == 1
+    assert result.stdout == ""
+    assert drawn == []
+    assert written(folder) == set()
+
+
+def test_a_file_that_cannot_be_written_leaves_none(folder, drawn):
+    result = run(app, ["sample", CAPTION, "-o", "mine.py/a.png"])
+    assert result.exit_code == 2
+    assert "mine.py" in result.stderr
+    assert result.stdout == ""
+    assert written(folder) == set()
+
+
+@pytest.mark.parametrize("command", [["sample", CAPTION, "--recipe"], ["evaluate"]])
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("scenes", "name: expected one of digits-classifier, .*, came 'scenes'"),
+        ("scenes-vae", "name: expected a recipe that draws from captions, came 'scenes-vae'"),
+    ],
+)
+def test_a_recipe_that_draws_nothing_is_refused(folder, command, name, said):
+    import re
+
+    result = run(app, [*command, name])
+    assert result.exit_code == 2
+    assert re.fullmatch(f"course: {said}\n", result.stderr)
+    assert written(folder) == set()
+
+
+def test_the_options_of_evaluate_arrive(monkeypatch):
+    from course.pipeline import command
+
+    seen = []
+    monkeypatch.setattr(command, "evaluate", lambda *words, **more: seen.append((words, more)))
+    words = ["--each", "5", "--seed", "3", "--steps", "7", "--scale", "2"]
+    assert run(app, ["evaluate", "other", *words]).exit_code == 0
+    assert run(app, ["evaluate"]).exit_code == 0
+    assert seen == [
+        (("other",), {"each": 5, "seed": 3, "steps": 7, "guidance_scale": 2.0}),
+        (("scenes-ldm",), {"each": 100, "seed": 0, "steps": 30, "guidance_scale": 3.0}),
+    ]

@@ -4,6 +4,8 @@ Index t = 0..T-1 is the paper's t + 1. Coefficients come from float64 tables and
 dtype of the pictures.
 """
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
@@ -112,6 +114,82 @@ def predict_noise(
     """
     _check(schedule, t, xt=xt, x0=x0)
     return (xt - signal(schedule, t, xt) * x0) / sigma(schedule, t, xt)
+
+
+def velocity(
+    x0: Float[Tensor, "B *shape"],
+    t: Int64[Tensor, " B"],
+    noise: Float[Tensor, "B *shape"],
+    schedule: Schedule,
+) -> Float[Tensor, "B *shape"]:
+    """What v-prediction predicts: v = sqrt(alpha_bar_t) noise - sqrt(1 - alpha_bar_t) x0.
+
+    With sqrt(alpha_bar_t) the cosine of an angle, x_t goes round from x0 to the noise, and this is
+    how x_t changes with the angle. Where x_t is all noise, it still says what x0 is.
+
+    Raises:
+        ValueError: `t` is not int64 of shape (B,) inside 0..T-1, or shapes differ.
+
+    Source: Salimans & Ho 2022, section 4 and appendix D.
+    """
+    _check(schedule, t, x0=x0, noise=noise)
+    return signal(schedule, t, x0) * noise - sigma(schedule, t, x0) * x0
+
+
+def velocity_to_noise(
+    xt: Float[Tensor, "B *shape"],
+    t: Int64[Tensor, " B"],
+    v: Float[Tensor, "B *shape"],
+    schedule: Schedule,
+) -> Float[Tensor, "B *shape"]:
+    """The noise in x_t that this v implies: sqrt(alpha_bar_t) v + sqrt(1 - alpha_bar_t) xt.
+
+    Raises:
+        ValueError: `t` is not int64 of shape (B,) inside 0..T-1, or shapes differ.
+
+    Source: Salimans & Ho 2022, appendix D.
+    """
+    _check(schedule, t, xt=xt, v=v)
+    return signal(schedule, t, xt) * v + sigma(schedule, t, xt) * xt
+
+
+def velocity_to_x0(
+    xt: Float[Tensor, "B *shape"],
+    t: Int64[Tensor, " B"],
+    v: Float[Tensor, "B *shape"],
+    schedule: Schedule,
+) -> Float[Tensor, "B *shape"]:
+    """The x_0 that this v in x_t implies: sqrt(alpha_bar_t) xt - sqrt(1 - alpha_bar_t) v.
+
+    Raises:
+        ValueError: `t` is not int64 of shape (B,) inside 0..T-1, or shapes differ.
+
+    Source: Salimans & Ho 2022, appendix D.
+    """
+    _check(schedule, t, xt=xt, v=v)
+    return signal(schedule, t, xt) * xt - sigma(schedule, t, xt) * v
+
+
+def noise_predictor(model: Callable[..., Tensor], schedule: Schedule) -> Callable[..., Tensor]:
+    """A denoiser, which predicts the noise, of a network that predicts v.
+
+    Args:
+        model: predicts v: model(xt, t, context).
+        schedule: with the steps that it will be asked about; not a respaced one, as a sampler names
+            steps by their original index.
+
+    Raises:
+        ValueError: the schedule is respaced.
+    """
+    if not torch.equal(schedule.timesteps, torch.arange(len(schedule))):
+        raise ValueError(
+            f"schedule: expected all of its steps, came one respaced to {len(schedule)} steps"
+        )
+
+    def denoise(xt: Tensor, t: Tensor, context: object = None) -> Tensor:
+        return velocity_to_noise(xt, t, model(xt, t, context), schedule)
+
+    return denoise
 
 
 def noise_to_score(

@@ -17,13 +17,13 @@ from torch import Tensor, nn
 import course
 from course.device import name as device_name
 from course.models.configs import SCENES_VAES
+from course.sheet import png, sheet
 from course.training import autoencoder, checkpoint, contrastive, digits, processes, recipes
 from course.training.checkpoint import CheckpointError
 from course.training.digits import DATA, sample_digits
 from course.training.fit import Fitted, Objective, fit
 from course.training.log import LogError
 from course.training.settings import SetupError
-from course.training.sheet import png, sheet
 
 SCENES = "captioned scenes of the split train, seed 0, drawn anew for every batch"
 HARD_NEGATIVES = 2

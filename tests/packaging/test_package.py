@@ -14,7 +14,8 @@ ROOT = Path(__file__).parents[2]
 
 # What training and sampling may use; the test below adds what these themselves require.
 CORE = ["torch", "numpy", "einops", "jaxtyping", "accelerate", "safetensors", "tqdm", "typer"]
-LEAN = ["data", "models", "diffusion", "training", "pipeline", "cli", "device", "files"]
+LEAN = ["data", "models", "diffusion", "metrics", "training", "pipeline"]
+LEAN += ["cli", "device", "files", "sheet"]
 
 BLOCK_AND_IMPORT = """
 import importlib, json, sys
@@ -92,7 +93,7 @@ import pathlib
 import torch
 from course.training.fit import Settings, fit
 from course.training.log import read_log
-from course.training.sheet import png, sheet
+from course.sheet import png, sheet
 
 assert "accelerate" not in sys.modules, "imported before it is needed"
 folder = pathlib.Path(sys.argv[2])
@@ -119,6 +120,42 @@ def test_a_training_needs_only_the_core(tmp_path):
     assert result.returncode == 0, result.stderr
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"state.safetensors", "log.jsonl", "a.png"}
+
+
+SAMPLE = """
+from course import pipeline
+from course.cli import app
+from course.diffusion import schedule
+from course.models.unet import UNet2DConditionModel, UNetConfig
+from course.training import contrastive, recipes
+
+def load(name):
+    config = pipeline.TextToImageConfig(32, 32, True, "v_prediction", "linspace", 0)
+    unet = UNet2DConditionModel(UNetConfig(4, 4, (8, 16), 1, 8, cross_attention_dim=128))
+    text_encoder = recipes.load("scenes-clip").text_model
+    parts = contrastive.scenes_tokenizer(), text_encoder, unet, recipes.load("scenes-vae")
+    return pipeline.TextToImage(*parts, schedule.cosine(), config)
+
+pipeline.load = load
+try:
+    app(["sample", "a red star", "-o", sys.argv[2], "--steps", "2"])
+except SystemExit as stopped:
+    assert not stopped.code
+assert "accelerate" not in sys.modules, "imported, but nothing is trained"
+"""
+
+
+def test_a_picture_from_a_caption_needs_only_the_core(tmp_path):
+    target = tmp_path / "a.png"
+    code = BLOCK_AND_IMPORT + SAMPLE
+    result = run_python("-c", code, json.dumps([CORE, []]), str(target))
+    assert result.returncode == 0, result.stderr
+    blocked = json.loads(result.stdout.splitlines()[0])
+    assert {"scipy", "sklearn", "mlxtend", "matplotlib", "diffusers", "transformers"} <= set(
+        blocked
+    )
+    assert str(target) in result.stdout
+    assert target.read_bytes().startswith(b"\x89PNG")
 
 
 def test_no_machine_path_and_no_package_index_in_the_files():

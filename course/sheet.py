@@ -1,4 +1,4 @@
-"""Sample sheets: many pictures in one PNG, with nothing but numpy and zlib."""
+"""Pictures as a PNG file, many of them on one sheet, with nothing but numpy and zlib."""
 
 import math
 import struct
