@@ -10,6 +10,7 @@ from course.models.autoencoder_kl import AutoencoderKL, AutoencoderKLConfig
 from course.models.classifier import Classifier, ClassifierConfig
 from course.models.clip import CLIPConfig, CLIPModel, CLIPVisionConfig
 from course.models.clip_text import CLIPTextConfig, CLIPTextModel
+from course.models.latent_diffusion import LatentDiffusion, LatentDiffusionConfig
 from course.models.noisy_classifier import NoisyClassifier, NoisyClassifierConfig
 from course.models.unet import UNet2DConditionModel
 from course.models.unet2015 import UNet2015
@@ -48,6 +49,21 @@ SCENES_CLIP = CLIPConfig(
 # Few channels where there are many pixels: most of the time goes there.
 SCENES_VAE = AutoencoderKLConfig(
     block_out_channels=(16, 32, 64), layers_per_block=1, norm_num_groups=2, scaling_factor=1.0
+)
+# Few groups, which keep how one place differs from another; two levels, of 8 x 8 and 4 x 4 places.
+SCENES_LDM = LatentDiffusionConfig(
+    unet=UNetConfig(
+        block_out_channels=(96, 96),
+        layers_per_block=1,
+        norm_num_groups=2,
+        resnet_time_scale_shift="scale_shift",
+        zero_init=True,
+        cross_attention_dim=128,
+        num_attention_heads=4,
+        attention_levels=(0, 1),
+        projection_class_embeddings_input_dim=128,
+    ),
+    text=SCENES_CLIP.text,
 )
 # By f, for one comparison: only the number of levels differs, and pictures of 64 have f = 16.
 SCENES_VAES = {
@@ -129,6 +145,11 @@ CONFIGURATIONS = {
         "autoencoder in small, for captioned scenes",
         lambda: AutoencoderKL(SCENES_VAE),
         {"x": (1, 3, 32, 32)},
+    ),
+    "scenes-ldm": Configuration(
+        "text encoder and U-Net that draw captioned scenes",
+        lambda: LatentDiffusion(SCENES_LDM),
+        {"xt": (1, 4, 8, 8), "t": (1,), "tokens": (1, 32)},
     ),
     "unet-2015": Configuration(
         "the original U-Net, of Ronneberger et al. 2015",

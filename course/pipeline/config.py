@@ -17,6 +17,7 @@ class TextToImageConfig:
         max_length: tokens of a prompt, start and end included.
         mask_padding: whether what fills a prompt up, from behind its end token on, is hidden from
             the U-Net. (Ours.)
+        pooled: whether the vector at the end token is added to the time embedding, too. (Ours.)
         prediction_type: what the U-Net predicts: "epsilon", the noise, or "v_prediction".
         timestep_spacing: "linspace", "leading" or "trailing", see `Schedule.respace`.
         steps_offset: added to the steps that "leading" visits; 0 for the others.
@@ -28,6 +29,7 @@ class TextToImageConfig:
     sample_size: int = 512
     max_length: int = 77
     mask_padding: bool = False
+    pooled: bool = False
     prediction_type: str = "epsilon"
     timestep_spacing: str = "leading"
     steps_offset: int = 1

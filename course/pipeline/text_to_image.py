@@ -14,6 +14,7 @@ from course.diffusion.process import noise_predictor, predict_x0
 from course.diffusion.sampling import Denoiser, Trajectory, ddim_step
 from course.diffusion.schedule import Schedule
 from course.models.attention import Context, record_attention
+from course.models.latent_diffusion import text_context
 from course.models.packing import packed_weights
 from course.models.tokenizer import CLIPTokenizer
 from course.pipeline.config import TextToImageConfig
@@ -179,14 +180,15 @@ class TextToImage:
         return x, Trajectory(schedule.timesteps.flip(0), *stacks)
 
     def _context(self, texts: Sequence[str]) -> Context:
-        """What the U-Net is told: vectors of tokens, and which of them it may look at."""
         tokens = self.tokenizer(texts, self.config.max_length)
         tokens = tokens.to(next(self.text_encoder.parameters()).device)
-        mask = None
-        if self.config.mask_padding:
-            # Up to the first end token, that included.
-            mask = (tokens == self.tokenizer.end).cumsum(1) <= 1
-        return Context(self.text_encoder(tokens), mask)
+        return text_context(
+            self.text_encoder(tokens),
+            tokens,
+            self.tokenizer.end,
+            mask_padding=self.config.mask_padding,
+            pooled=self.config.pooled,
+        )
 
     def _symbols(self, texts: Sequence[str]) -> tuple[tuple[str, ...], ...]:
         """Those of each text, without the start token, as far as they are not cut off."""

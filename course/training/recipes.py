@@ -23,22 +23,32 @@ from course.models.configs import (
     DIGITS_NOISY_CLASSIFIER,
     DIGITS_UNET,
     SCENES_CLIP,
+    SCENES_LDM,
     SCENES_VAE,
     SCENES_VAES,
 )
+from course.models.latent_diffusion import LatentDiffusion, LatentDiffusionConfig
 from course.models.noisy_classifier import NoisyClassifier, NoisyClassifierConfig
 from course.models.unet import UNet2DConditionModel, UNetConfig
 from course.training import checkpoint
 from course.training.settings import Settings, SetupError
 from course.training.updates import Objective
 
-Config = UNetConfig | ClassifierConfig | NoisyClassifierConfig | CLIPConfig | AutoencoderKLConfig
+Config = (
+    UNetConfig
+    | ClassifierConfig
+    | NoisyClassifierConfig
+    | CLIPConfig
+    | AutoencoderKLConfig
+    | LatentDiffusionConfig
+)
 NETWORKS = {
     UNetConfig: UNet2DConditionModel,
     ClassifierConfig: Classifier,
     NoisyClassifierConfig: NoisyClassifier,
     CLIPConfig: CLIPModel,
     AutoencoderKLConfig: AutoencoderKL,
+    LatentDiffusionConfig: LatentDiffusion,
 }
 
 
@@ -54,6 +64,8 @@ class Recipe:
         gpu: settings for a GPU, if it has any of its own.
         measured: fields of the configuration that are only known when it is over; its figures have
             them, and the card's model.
+        stored: precision of the weights in the checkpoint: "float32" or "float16"; the figures are
+            those of the rounded ones.
     """
 
     name: str
@@ -62,6 +74,7 @@ class Recipe:
     settings: Settings
     gpu: Settings | None = None
     measured: tuple[str, ...] = ()
+    stored: str = "float32"
 
     @property
     def lanes(self) -> dict[str, Settings]:
@@ -167,6 +180,28 @@ RECIPES = {
                 channels_last=True,
             ),
             measured=("scaling_factor",),
+        ),
+        Recipe(
+            "scenes-ldm",
+            "Draws captioned scenes: latent diffusion on latents of scenes-vae, 32 x 32.",
+            SCENES_LDM,
+            Settings(
+                steps=18_000,
+                batch_size=96,
+                learning_rate=1.5e-3,
+                warmup=200,
+                precision="bfloat16",
+            ),
+            gpu=Settings(
+                steps=40_000,
+                batch_size=256,
+                learning_rate=1.5e-3,
+                warmup=500,
+                precision="bfloat16",
+                compile=True,
+                channels_last=True,
+            ),
+            stored="float16",
         ),
         *(
             Recipe(

@@ -18,7 +18,7 @@ import course
 from course.device import name as device_name
 from course.models.configs import SCENES_VAES
 from course.sheet import png, sheet
-from course.training import autoencoder, checkpoint, contrastive, digits, processes, recipes
+from course.training import autoencoder, checkpoint, contrastive, digits, latent, processes, recipes
 from course.training.checkpoint import CheckpointError
 from course.training.digits import DATA, sample_digits
 from course.training.fit import Fitted, Objective, fit
@@ -42,6 +42,7 @@ class Task:
         data: what it is trained on, in words.
         sheet: pictures in [-1, 1] that a model draws from a fixed seed, if it draws any.
         columns: of the sheet; as many as make a square if None.
+        begin: changes the first weights, where a part of the network is trained already.
     """
 
     objective: Callable[[torch.device], Objective]
@@ -49,6 +50,7 @@ class Task:
     data: str = DATA
     sheet: Callable[[nn.Module], Tensor] | None = None
     columns: int | None = None
+    begin: Callable[[nn.Module], None] = lambda model: None
 
 
 def train(
@@ -87,6 +89,8 @@ def train(
     lane = recipe.lane(lane)
     settings = recipe.lanes[lane]
     joined = processes.join(cpu=lane == "cpu")
+    model = recipes.build(recipe.model, settings.seed)
+    task.begin(model)
 
     def draw(step: int, model: nn.Module) -> None:
         picture = png(sheet(task.sheet(model), task.columns))
@@ -94,7 +98,7 @@ def train(
 
     with processes.parting(*AGREED, KeyboardInterrupt):
         fitted = fit(
-            recipes.build(recipe.model, settings.seed).to(joined.device),
+            model.to(joined.device),
             task.objective(joined.device),
             settings,
             path=folder / "state.safetensors",
@@ -108,7 +112,13 @@ def train(
             watch_every=sheet_every or 1,
         )
     if fitted.steps == settings.steps and processes.is_main():
-        metrics = task.measure(fitted.ema.cpu())
+        model = fitted.ema.cpu()
+        weights = {
+            name: value.to(getattr(torch, recipe.stored)) if value.is_floating_point() else value
+            for name, value in model.state_dict().items()
+        }
+        model.load_state_dict(weights)
+        metrics = task.measure(model)
         measured = {field: metrics[field] for field in recipe.measured}
         card = {
             "recipe": name,
@@ -124,7 +134,7 @@ def train(
             "runs": fitted.runs,
             "metrics": metrics,
         }
-        checkpoint.save(folder / f"{name}.safetensors", fitted.ema.state_dict(), {})
+        checkpoint.save(folder / f"{name}.safetensors", weights, {})
         content = json.dumps(card, indent=2, ensure_ascii=False) + "\n"
         checkpoint.write(folder / f"{name}.json", content.encode())
     return fitted
@@ -158,6 +168,14 @@ TASKS = {
         f"{SCENES}, each with up to {HARD_NEGATIVES} false captions of the same words",
     ),
     "scenes-vae": _compress(32),
+    "scenes-ldm": Task(
+        latent.scenes_objective,
+        latent.measure_latent,
+        f"captioned scenes of the split train, seed 0, the first {latent.CACHED:,}, as means of "
+        "scenes-vae; captions drawn anew for every batch; the text encoder begins as scenes-clip's",
+        sheet=latent.draw_captions,
+        begin=latent.from_clip,
+    ),
 } | {f"scenes-vae-f{f}": _compress(64 if f == 16 else 32) for f in SCENES_VAES}
 
 

@@ -1,0 +1,112 @@
+"""Latent diffusion on captioned scenes: what is learned, and what is measured."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from course.data.scenes.captions import caption
+from course.data.scenes.dataset import DESCRIBE_BITS, WRITE_BITS, CaptionedScenes
+from course.data.scenes.layout import draw
+from course.data.scenes.render import render
+from course.data.scenes.world import Scene
+from course.diffusion.process import q_sample, velocity
+from course.diffusion.schedule import Schedule
+from course.metrics.captions import measure_captions
+from course.models.autoencoder_kl import AutoencoderKL
+from course.models.latent_diffusion import LatentDiffusion
+from course.pipeline import published
+from course.training import recipes
+from course.training.contrastive import tokens_of
+from course.training.updates import Objective
+
+CACHED = 2**16
+BATCH = 500
+STEPS, GUIDANCE_SCALE = 30, 3.0
+
+
+def caption_objective(
+    latents: Float[Tensor, "N C H W"],
+    scenes: Sequence[Scene],
+    noise_schedule: Schedule,
+    drop: float = 0.1,
+) -> Objective:
+    """Mean squared error of v, told a caption that is drawn anew each time.
+
+    v weighs x_0 where there is much noise and layout is decided, and the noise where there is
+    little; the noise alone would hardly weigh the former (Salimans & Ho 2022, section 4).
+
+    Args:
+        latents: of the scenes, as the U-Net sees them.
+        scenes: what is in them.
+        noise_schedule: of T steps.
+        drop: share of the samples that are told nothing, for classifier-free guidance.
+
+    Raises:
+        ValueError: numbers of latents and scenes differ, or `drop` is not inside 0..1.
+    """
+    if len(latents) != len(scenes):
+        raise ValueError(f"scenes: expected {len(latents)}, one a latent, came {len(scenes)}")
+    if not 0 <= drop <= 1:
+        raise ValueError(f"drop: expected a share from 0 to 1, came {drop}")
+
+    def objective(model: Callable[..., Tensor], streams: Sequence[np.random.Generator]) -> Tensor:
+        rows = [int(s.integers(len(latents))) for s in streams]
+        t = torch.tensor([s.integers(len(noise_schedule)) for s in streams])
+        noise = np.stack([s.standard_normal(latents.shape[1:], np.float32) for s in streams])
+        said = []
+        for row, s in zip(rows, streams, strict=True):
+            bits = s.integers(2**62, size=DESCRIBE_BITS + WRITE_BITS).tolist()
+            said.append("" if s.random() < drop else caption(scenes[row], bits))
+        x0 = latents[rows]
+        t, noise = t.to(x0.device), torch.from_numpy(noise).to(x0)
+        xt = q_sample(x0, t, noise, noise_schedule)
+        found = model(xt, t, tokens_of(said).to(x0.device)).float()
+        return (found - velocity(x0, t, noise, noise_schedule)).square().mean()
+
+    return objective
+
+
+def scenes_objective(device: torch.device) -> Objective:
+    """What `scenes-ldm` learns, on latents of `scenes-vae` that are computed once."""
+    scenes = draw(0, range(CACHED), "train")
+    latents = encoded(recipes.load("scenes-vae").to(device), scenes)
+    return caption_objective(latents, scenes, published.latent_schedule())
+
+
+@torch.no_grad()
+def encoded(autoencoder: AutoencoderKL, scenes: Sequence[Scene]) -> Float[Tensor, "N C H W"]:
+    """Latents of scenes as a U-Net sees them: the means, which have nothing that can't be known."""
+    device = next(autoencoder.parameters()).device
+    chunks = (scenes[k : k + BATCH] for k in range(0, len(scenes), BATCH))
+    return torch.cat([autoencoder.to_latents(render(chunk).to(device)) for chunk in chunks])
+
+
+def from_clip(model: LatentDiffusion) -> None:
+    """Let the text encoder begin as that of `scenes-clip`: it knows who is red."""
+    model.text_model.load_state_dict(recipes.load("scenes-clip").text_model.state_dict())
+
+
+def draw_captions(model: LatentDiffusion, count: int = 36) -> Float[Tensor, "N 3 H W"]:
+    """Pictures of the first captions of unseen scenes."""
+    examples = CaptionedScenes(count, "test", seed=1).examples(range(count))
+    pipeline = published.assemble("scenes-ldm", model)
+    return pipeline([e.caption for e in examples], steps=STEPS, progress=False).images.cpu()
+
+
+def measure_latent(model: LatentDiffusion, each: int = 333) -> dict[str, Any]:
+    """How often pictures show what captions say, by split and number of things."""
+    pipeline = published.assemble("scenes-ldm", model)
+
+    def pictures(captions: Sequence[str], seed: int) -> Tensor:
+        options = {"steps": STEPS, "guidance_scale": GUIDANCE_SCALE, "seed": seed}
+        return pipeline(captions, **options, progress=False).images.cpu()
+
+    def reconstruct(images: Tensor) -> Tensor:
+        return pipeline.decode(pipeline.autoencoder.to_latents(images))
+
+    sampler = f"DDIM, {STEPS} steps, eta 0, guidance scale {GUIDANCE_SCALE}"
+    return {"sampler": sampler} | measure_captions(pictures, reconstruct, each)
