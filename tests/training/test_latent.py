@@ -1,0 +1,154 @@
+"""Latent diffusion on scenes: its objective written out, its first weights, its figures."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from course import pipeline
+from course.data.scenes.captions import caption
+from course.data.scenes.dataset import DESCRIBE_BITS, WRITE_BITS, CaptionedScenes
+from course.data.scenes.layout import draw
+from course.data.scenes.render import render
+from course.diffusion import schedule
+from course.metrics.captions import CELLS
+from course.models.configs import SCENES_LDM
+from course.pipeline import published
+from course.training import checkpoint, latent, recipes, run
+from course.training.contrastive import LENGTH, scenes_tokenizer
+from course.training.fit import stream
+
+COSINE = schedule.cosine()
+SCENES = draw(0, range(9), "train")
+
+
+def streams(n=7, step=3):
+    return [stream(5, step, i) for i in range(n)]
+
+
+def latents():
+    return torch.randn(9, 2, 3, 5, generator=torch.Generator().manual_seed(0))
+
+
+class Listens(nn.Module):
+    """Predicts a constant; remembers what it was given."""
+
+    def __init__(self):
+        super().__init__()
+        self.given = []
+
+    def forward(self, xt, t, tokens):
+        self.given.append((xt, t, tokens))
+        return torch.full_like(xt, 0.25)
+
+
+def test_the_objective_written_out():
+    model, total = Listens(), 0.0
+    loss = latent.caption_objective(latents(), SCENES, COSINE, drop=0.5)(model, streams())
+    ((xt, t, tokens),) = model.given
+    said = []
+    for row, s in enumerate(streams()):
+        index, step = int(s.integers(9)), int(s.integers(1000))
+        noise = torch.from_numpy(s.standard_normal((2, 3, 5), np.float32))
+        bits = s.integers(2**62, size=DESCRIBE_BITS + WRITE_BITS).tolist()
+        said.append("" if s.random() < 0.5 else caption(SCENES[index], bits))
+        a = COSINE.alpha_bar[step].item()
+        x0 = latents()[index]
+        assert t[row] == step
+        torch.testing.assert_close(xt[row], a**0.5 * x0 + (1 - a) ** 0.5 * noise)
+        total += (0.25 - (a**0.5 * noise - (1 - a) ** 0.5 * x0)).square().mean().item() / 7
+    assert "" in said
+    assert len(set(said)) > 3
+    want = scenes_tokenizer()(said, LENGTH)
+    assert torch.equal(tokens, want[:, : tokens.shape[1]])
+    assert (want[:, tokens.shape[1] :] == scenes_tokenizer().end).all()
+    assert loss.item() == pytest.approx(total, rel=1e-5)
+
+
+@pytest.mark.parametrize(("drop", "low", "high"), [(0.0, 0, 0), (0.1, 20, 62), (1.0, 400, 400)])
+def test_captions_are_dropped(drop, low, high):
+    model = Listens()
+    latent.caption_objective(latents(), SCENES, COSINE, drop)(model, streams(400))
+    tokens = model.given[0][2]
+    assert low <= (tokens[:, 1] == scenes_tokenizer().end).sum() <= high
+
+
+def test_latents_are_means_as_the_unet_sees_them():
+    vae = recipes.load("scenes-vae")
+    vae.config = type(vae.config)(**{**vars(vae.config), "scaling_factor": 0.3})
+    found = latent.encoded(vae, SCENES)
+    with torch.no_grad():
+        want = 0.3 * vae.encode(render(SCENES)).mean
+    torch.testing.assert_close(found, want)
+
+
+def test_the_text_encoder_begins_as_that_of_clip():
+    model, clip = recipes.build(SCENES_LDM), recipes.load("scenes-clip")
+    assert run.TASKS["scenes-ldm"].begin is latent.from_clip
+    latent.from_clip(model)
+    tokens = scenes_tokenizer()(["a small red star"], LENGTH)
+    assert torch.equal(model.text_model(tokens), clip.text_model(tokens))
+
+
+def test_pictures_of_captions_and_their_figures():
+    """A network that has learned nothing draws nothing that can be read."""
+    model = recipes.build(SCENES_LDM).eval()
+    assert latent.draw_captions(model, 2).shape == (2, 3, 32, 32)
+    figures = latent.measure_latent(model, each=2)
+    assert figures.pop("sampler").startswith("DDIM, 30 steps")
+    assert sum(len(rows) for rows in figures.values()) == len(CELLS)
+    for rows in figures.values():
+        for row in rows.values():
+            assert row["captions"] == 2
+            assert row["right"] == 0
+            assert row["ceiling"]["right"] == 1
+
+
+def test_a_pipeline_by_name(monkeypatch):
+    model = recipes.build(SCENES_LDM).eval()
+    monkeypatch.setattr(recipes, "load", lambda name, load=recipes.load: model)
+    with pytest.raises(ValueError, match="name: expected one of scenes-ldm, came 'scenes-vae'"):
+        pipeline.load("scenes-vae")
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match=r"name: expected one of .*came 'nope'"):
+        pipeline.load("nope")
+    made = published.assemble("scenes-ldm", model)
+    assert (made.unet, made.text_encoder) == (model.unet, model.text_model)
+    caption = CaptionedScenes(1, "test").examples([0])[0].caption
+    told = made._context([caption])
+    seen = []
+    model.unet.register_forward_hook(lambda module, given, out: seen.append(given))
+    tokens = scenes_tokenizer()([caption], LENGTH)
+    with torch.no_grad():
+        model(torch.zeros(1, 4, 8, 8), torch.tensor([5]), tokens)
+    trained = seen[0][2]
+    assert torch.equal(told.tokens, trained.tokens)
+    assert torch.equal(told.mask, trained.mask)
+    assert torch.equal(told.added, trained.added)
+
+
+def test_weights_are_stored_rounded_and_measured_so(monkeypatch, tmp_path):
+    settings = recipes.Settings(steps=1, batch_size=2)
+    recipe = recipes.Recipe(
+        "half", "A test.", recipes.find("scenes-vae-f1").model, settings, stored="float16"
+    )
+    monkeypatch.setitem(recipes.RECIPES, "half", recipe)
+    measured = []
+    objective = run.TASKS["scenes-vae-f1"].objective
+    begun = []
+    task = run.Task(objective, lambda m: measured.append(m) or {}, begin=begun.append)
+    monkeypatch.setitem(run.TASKS, "half", task)
+    fitted = run.train("half", tmp_path, progress=False)
+    assert begun == [fitted.model]
+    tensors, _ = checkpoint.load(tmp_path / "half.safetensors")
+    assert {t.dtype for t in tensors.values()} == {torch.float16}
+    for name, value in measured[0].state_dict().items():
+        assert value.dtype == torch.float32
+        assert torch.equal(value, tensors[name].float())
+
+
+def test_bad_arguments_are_named(no_typecheck):
+    with pytest.raises(ValueError, match="scenes: expected 9, one a latent, came 8"):
+        latent.caption_objective(latents(), SCENES[:8], COSINE)
+    with pytest.raises(ValueError, match=r"drop: expected a share from 0 to 1, came 1\.5"):
+        latent.caption_objective(latents(), SCENES, COSINE, 1.5)
