@@ -206,7 +206,7 @@ RECIPES = {
         *(
             Recipe(
                 f"scenes-vae-f{f}",
-                f"Compresses scenes {f} times each way, trained alike for every f: to compare them.",
+                f"Compresses scenes {f} times each way, trained alike for all f: to compare them.",
                 config,
                 Settings(steps=5000, batch_size=16, learning_rate=3e-3, precision="bfloat16"),
                 measured=("scaling_factor",),
