@@ -1,7 +1,7 @@
 """Named trainings: what is committed in data/checkpoints can be made again by its name."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -61,7 +61,7 @@ class Recipe:
         about: what it is for, in one sentence.
         model: configuration of the network.
         settings: of the training on a CPU, that of the committed checkpoint.
-        gpu: settings for a GPU, if it has any of its own.
+        gpu: what settings for a GPU have otherwise, if it has any of its own.
         measured: fields of the configuration that are only known when it is over; its figures have
             them, and the card's model.
         stored: precision of the weights in the checkpoint: "float32" or "float16"; the figures are
@@ -72,14 +72,15 @@ class Recipe:
     about: str
     model: Config
     settings: Settings
-    gpu: Settings | None = None
+    gpu: Mapping[str, Any] | None = None
     measured: tuple[str, ...] = ()
     stored: str = "float32"
 
     @property
     def lanes(self) -> dict[str, Settings]:
         """Settings by the name of their lane: "cpu", and perhaps "gpu"."""
-        return {"cpu": self.settings} | ({"gpu": self.gpu} if self.gpu else {})
+        lanes = {"cpu": self.settings}
+        return lanes | {"gpu": replace(self.settings, **self.gpu)} if self.gpu else lanes
 
     def lane(self, asked: str) -> str:
         """The lane that is meant: "auto" is "gpu" if there is such a lane, and CUDA.
@@ -103,6 +104,7 @@ class Recipe:
         return {"recipe": self.name, "model": _as_json(self.model)}
 
 
+COMPILED = {"compile": True, "channels_last": True}
 RECIPES = {
     recipe.name: recipe
     for recipe in (
@@ -123,15 +125,7 @@ RECIPES = {
                 warmup=200,
                 precision="bfloat16",
             ),
-            gpu=Settings(
-                steps=36_000,
-                batch_size=128,
-                learning_rate=1.5e-3,
-                warmup=200,
-                precision="bfloat16",
-                compile=True,
-                channels_last=True,
-            ),
+            gpu=COMPILED | {"batch_size": 128},
         ),
         Recipe(
             "digits-cond",
@@ -144,15 +138,7 @@ RECIPES = {
                 warmup=200,
                 precision="bfloat16",
             ),
-            gpu=Settings(
-                steps=28_000,
-                batch_size=128,
-                learning_rate=1.5e-3,
-                warmup=200,
-                precision="bfloat16",
-                compile=True,
-                channels_last=True,
-            ),
+            gpu=COMPILED | {"batch_size": 128},
         ),
         Recipe(
             "digits-noisy-classifier",
@@ -171,14 +157,7 @@ RECIPES = {
             "Compresses captioned scenes: the autoencoder of latent diffusion, 32 x 32, f = 4.",
             SCENES_VAE,
             Settings(steps=15_000, batch_size=32, learning_rate=3e-3, precision="bfloat16"),
-            gpu=Settings(
-                steps=15_000,
-                batch_size=128,
-                learning_rate=3e-3,
-                precision="bfloat16",
-                compile=True,
-                channels_last=True,
-            ),
+            gpu=COMPILED | {"batch_size": 128},
             measured=("scaling_factor",),
         ),
         Recipe(
@@ -192,15 +171,7 @@ RECIPES = {
                 warmup=200,
                 precision="bfloat16",
             ),
-            gpu=Settings(
-                steps=40_000,
-                batch_size=256,
-                learning_rate=1.5e-3,
-                warmup=500,
-                precision="bfloat16",
-                compile=True,
-                channels_last=True,
-            ),
+            gpu=COMPILED | {"steps": 40_000, "batch_size": 256, "warmup": 500},
             stored="float16",
         ),
         *(

@@ -25,7 +25,10 @@ def test_unknown_recipes_are_named():
 
 def test_lanes(monkeypatch):
     both, one = recipes.find("digits-ddpm"), recipes.find("scenes-clip")
-    assert both.lanes == {"cpu": both.settings, "gpu": both.gpu}
+    of_gpu = both.lanes["gpu"]
+    assert both.lanes == {"cpu": both.settings, "gpu": of_gpu}
+    assert (of_gpu.batch_size, of_gpu.compile, of_gpu.channels_last) == (128, True, True)
+    assert of_gpu.steps == both.settings.steps
     assert one.lanes == {"cpu": one.settings}
     for cuda, found, auto in (
         (False, None, "cpu"),
