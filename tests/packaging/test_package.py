@@ -125,18 +125,11 @@ def test_a_training_needs_only_the_core(tmp_path):
 SAMPLE = """
 from course import pipeline
 from course.cli import app
-from course.diffusion import schedule
-from course.models.unet import UNet2DConditionModel, UNetConfig
-from course.training import contrastive, recipes
+from course.models.configs import SCENES_LDM
+from course.pipeline import published
+from course.training import recipes
 
-def load(name):
-    config = pipeline.TextToImageConfig(32, 32, True, "v_prediction", "linspace", 0)
-    unet = UNet2DConditionModel(UNetConfig(4, 4, (8, 16), 1, 8, cross_attention_dim=128))
-    text_encoder = recipes.load("scenes-clip").text_model
-    parts = contrastive.scenes_tokenizer(), text_encoder, unet, recipes.load("scenes-vae")
-    return pipeline.TextToImage(*parts, schedule.cosine(), config)
-
-pipeline.load = load
+pipeline.load = lambda name: published.assemble(name, recipes.build(SCENES_LDM).eval())
 try:
     app(["sample", "a red star", "-o", sys.argv[2], "--steps", "2"])
 except SystemExit as stopped:

@@ -45,7 +45,16 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
         checkpoint.save(tmp_path / "file" / "state.safetensors", {}, {})
 
 
-@pytest.mark.parametrize("name", recipes.RECIPES)
+NOT_TRAINED = {"digits-cond", "scenes-ldm"}
+
+
+@pytest.mark.parametrize("name", sorted(NOT_TRAINED))
+def test_what_is_not_trained_is_said_to_be_missing(name):
+    with pytest.raises(CheckpointError, match=f"train it: python -m course train {name}"):
+        recipes.load(name)
+
+
+@pytest.mark.parametrize("name", sorted(recipes.RECIPES.keys() - NOT_TRAINED))
 def test_what_is_committed_loads_strictly_and_its_card_is_whole(name):
     path, card = checkpoint.published(name)
     assert path.stat().st_size < 8_000_000
