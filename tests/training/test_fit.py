@@ -381,3 +381,23 @@ def test_resuming_needs_a_path():
     for name in ("every", "log_every", "watch_every"):
         with pytest.raises(ValueError, match=f"^{name}: expected at least 1, came 0"):
             fit(network(), objective, SETTINGS, **{name: 0})
+
+
+@pytest.mark.parametrize(("precision", "fused"), [("float32", True), ("bfloat16", False)])
+def test_attention_in_bfloat16_is_written_out(precision, fused):
+    """Its fused backward is slow on a CPU; forward and backward must choose alike."""
+    allowed = []
+
+    def ask(*_):
+        allowed.append(torch.backends.cuda.flash_sdp_enabled())
+
+    def watched(model, streams):
+        ask()
+        loss = objective(model, streams)
+        loss.register_hook(ask)
+        return loss
+
+    settings = Settings(steps=2, batch_size=4, precision=precision)
+    fit(network(), watched, settings, progress=False)
+    assert allowed == [fused] * 4
+    assert torch.backends.cuda.flash_sdp_enabled()
