@@ -45,7 +45,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
         checkpoint.save(tmp_path / "file" / "state.safetensors", {}, {})
 
 
-NOT_TRAINED = {"digits-cond", "scenes-ldm"}
+NOT_TRAINED = {"scenes-ldm"}
 
 
 @pytest.mark.parametrize("name", sorted(NOT_TRAINED))

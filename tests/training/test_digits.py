@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from course.data.mnist import digits
 from course.diffusion import schedule
 from course.diffusion.process import q_sample
+from course.metrics import judge
 from course.models.noisy_classifier import NoisyClassifier, NoisyClassifierConfig
 from course.training import checkpoint, recipes, run
 from course.training import digits as digits_tasks
@@ -343,3 +344,20 @@ def test_the_committed_noisy_classifier_is_as_good_as_its_card_says(record_prope
         assert abs(seen[level] - told) < 4 * (2 * told * (1 - told) / 1000) ** 0.5
     record_property("counts", f"digits-noisy-classifier, held out, by t: {seen}")
     assert seen[0] > 0.98
+
+
+def test_the_committed_conditional_ddpm_is_as_good_as_its_card_says(record_property):
+    """Of 200 digits drawn in half of the steps, how many are what was asked for."""
+    path, card = checkpoint.published("digits-cond")
+    assert path.stat().st_size < 8_000_000
+    model, classifier = recipes.load("digits-cond"), recipes.load("digits-classifier")
+    asked, seen = torch.arange(10).repeat_interleave(20), {}
+    for scale in (1, 3):
+        drawn = digits_tasks.sample_classes(model, asked, scale, steps=25, seed=3)
+        found = judge.probabilities(classifier, drawn).argmax(1)
+        seen[scale] = (found == asked).double().mean().item()
+        told = card["metrics"][f"scale_{scale}"]["accuracy"]
+        # Four standard errors, and what half of the steps may cost.
+        assert seen[scale] > told - 4 * (told * (1 - told) / 200) ** 0.5 - 0.02
+    record_property("counts", f"digits-cond, 200 digits, the class asked for by scale: {seen}")
+    assert seen[3] > 0.95
