@@ -293,20 +293,19 @@ def curve(
 
     from course.files import replace_file
     from course.lab.plots import training_curve, use_style
-    from course.training.log import LogError
 
     kind = output.suffix.removeprefix(".")
     if kind not in ("png", "svg", "pdf"):
         typer.echo(f"course: output: expected .png, .svg or .pdf, came {output.name!r}", err=True)
         raise typer.Exit(2)
-    use_style()
-    drawn = io.BytesIO()
-    try:
+
+    def write() -> None:
+        drawn = io.BytesIO()
         training_curve(*folders).savefig(drawn, format=kind)
         replace_file(output, drawn.getvalue())
-    except (LogError, OSError) as error:
-        typer.echo(f"course: {error}", err=True)
-        raise typer.Exit(2) from None
+
+    use_style()
+    _try(write)
     typer.echo(output)
 
 

@@ -135,11 +135,7 @@ def classifier_guided(
 
     Source: Dhariwal & Nichol 2021, section 4.2 and Algorithm 2.
     """
-    if schedule.timesteps.tolist() != list(range(len(schedule))):
-        raise ValueError(
-            "schedule: expected one with all its steps, of which the sampler may respace a copy, "
-            f"came one respaced to {len(schedule)}"
-        )
+    schedule.check_whole()
 
     def denoise(xt: Tensor, t: Tensor, context: Context | Tensor | None = None) -> Tensor:
         return model(xt, t, context) - sigma(schedule, t, xt) * gradient(xt, t)

@@ -181,10 +181,7 @@ def noise_predictor(model: Callable[..., Tensor], schedule: Schedule) -> Callabl
     Raises:
         ValueError: the schedule is respaced.
     """
-    if not torch.equal(schedule.timesteps, torch.arange(len(schedule))):
-        raise ValueError(
-            f"schedule: expected all of its steps, came one respaced to {len(schedule)} steps"
-        )
+    schedule.check_whole()
 
     def denoise(xt: Tensor, t: Tensor, context: object = None) -> Tensor:
         return velocity_to_noise(xt, t, model(xt, t, context), schedule)

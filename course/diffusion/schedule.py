@@ -76,6 +76,13 @@ class Schedule:
         self.final_alpha_bar = float(final_alpha_bar)
         self.timesteps = steps
 
+    def check_whole(self) -> None:
+        """Raises ValueError: it is respaced, where a sampler is to respace a copy of it."""
+        if not torch.equal(self.timesteps, torch.arange(len(self))):
+            raise ValueError(
+                f"schedule: expected all of its steps, came one respaced to {len(self)} steps"
+            )
+
     def __len__(self) -> int:
         """T, the number of steps."""
         return len(self.alpha_bar)

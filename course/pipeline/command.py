@@ -1,7 +1,6 @@
 """What `python -m course sample` and `evaluate` do."""
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -13,7 +12,8 @@ from course.data.scenes.grammar import Meaning
 from course.data.scenes.read import Unreadable, read_scene
 from course.data.scenes.request import check_request, tell
 from course.files import replace_file
-from course.metrics.captions import CELLS, measure_captions, table
+from course.metrics.captions import CELLS, table
+from course.pipeline.score import score
 from course.sheet import png, sheet
 
 
@@ -68,21 +68,15 @@ def evaluate(recipe: str, *, each: int, steps: int, guidance_scale: float, seed:
         ValueError: see `load` and `TextToImage`.
     """
     draw = pipeline.load(recipe)
-    weight = next(draw.unet.parameters())
-    bar = tqdm(total=each * len(CELLS), file=sys.stdout, ncols=80, leave=False)
-
-    def pictures(captions: Sequence[str], seed: int) -> Tensor:
-        drawn = draw(
-            captions, steps=steps, guidance_scale=guidance_scale, seed=seed, progress=False
+    with tqdm(total=each * len(CELLS), file=sys.stdout, ncols=80, leave=False) as bar:
+        figures = score(
+            draw,
+            each,
+            steps=steps,
+            guidance_scale=guidance_scale,
+            seed=seed,
+            watch=bar.update,
         )
-        bar.update(len(captions))
-        return drawn.images
-
-    def reconstruct(images: Tensor) -> Tensor:
-        return draw.decode(draw.autoencoder.to_latents(images.to(weight)))
-
-    with bar:
-        figures = measure_captions(pictures, reconstruct, each, seed)
     print(table(figures))
 
 

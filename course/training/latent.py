@@ -15,10 +15,10 @@ from course.data.scenes.render import render
 from course.data.scenes.world import Scene
 from course.diffusion.process import q_sample, velocity
 from course.diffusion.schedule import Schedule
-from course.metrics.captions import measure_captions
 from course.models.autoencoder_kl import AutoencoderKL
 from course.models.latent_diffusion import LatentDiffusion
 from course.pipeline import published
+from course.pipeline.score import score
 from course.training import recipes
 from course.training.contrastive import tokens_of
 from course.training.updates import Objective
@@ -99,14 +99,6 @@ def draw_captions(model: LatentDiffusion, count: int = 36) -> Float[Tensor, "N 3
 
 def measure_latent(model: LatentDiffusion, each: int = 333) -> dict[str, Any]:
     """How often pictures show what captions say, by split and number of things."""
-    pipeline = published.assemble("scenes-ldm", model)
-
-    def pictures(captions: Sequence[str], seed: int) -> Tensor:
-        options = {"steps": STEPS, "guidance_scale": GUIDANCE_SCALE, "seed": seed}
-        return pipeline(captions, **options, progress=False).images.cpu()
-
-    def reconstruct(images: Tensor) -> Tensor:
-        return pipeline.decode(pipeline.autoencoder.to_latents(images))
-
     sampler = f"DDIM, {STEPS} steps, eta 0, guidance scale {GUIDANCE_SCALE}"
-    return {"sampler": sampler} | measure_captions(pictures, reconstruct, each)
+    pipeline = published.assemble("scenes-ldm", model)
+    return {"sampler": sampler} | score(pipeline, each, steps=STEPS, guidance_scale=GUIDANCE_SCALE)

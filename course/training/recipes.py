@@ -104,6 +104,7 @@ class Recipe:
         return {"recipe": self.name, "model": _as_json(self.model)}
 
 
+DDPM = Settings(steps=36_000, batch_size=32, learning_rate=1.5e-3, warmup=200, precision="bfloat16")
 COMPILED = {"compile": True, "channels_last": True}
 RECIPES = {
     recipe.name: recipe
@@ -118,26 +119,14 @@ RECIPES = {
             "digits-ddpm",
             "Draws digits: the noise predictor of DDPM on MNIST, 28 x 28.",
             DIGITS_UNET,
-            Settings(
-                steps=36_000,
-                batch_size=32,
-                learning_rate=1.5e-3,
-                warmup=200,
-                precision="bfloat16",
-            ),
+            DDPM,
             gpu=COMPILED | {"batch_size": 128},
         ),
         Recipe(
             "digits-cond",
             "Draws the digit that it is told, or any: for classifier-free guidance, 28 x 28.",
             DIGITS_COND_UNET,
-            Settings(
-                steps=28_000,
-                batch_size=32,
-                learning_rate=1.5e-3,
-                warmup=200,
-                precision="bfloat16",
-            ),
+            replace(DDPM, steps=28_000),
             gpu=COMPILED | {"batch_size": 128},
         ),
         Recipe(
