@@ -33,6 +33,7 @@ Pair = tuple[str, str]
 _SPECIAL = re.compile(f"({re.escape(START)}|{re.escape(END)})")
 # White space of Unicode. Python's \s has four separators more, U+001C to U+001F.
 _SPACE = r"\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+_SPACES = re.compile(f"[{_SPACE}]+")
 
 
 def byte_symbols() -> list[str]:
@@ -144,10 +145,12 @@ class CLIPTokenizer:
             if i % 2:
                 symbols.append(part)
                 continue
-            for word in split_words(part):
-                if word not in self._known:
-                    self._known[word] = self._merged(word)
-                symbols += self._known[word]
+            # No word reaches across white space, and most of what stands between is known.
+            for chunk in _SPACES.split(part):
+                if chunk not in self._known:
+                    words = map(self._merged, split_words(chunk))
+                    self._known[chunk] = tuple(symbol for word in words for symbol in word)
+                symbols += self._known[chunk]
         return symbols
 
     def encode(self, text: str) -> list[int]:
@@ -169,7 +172,7 @@ class CLIPTokenizer:
         if length < 2:
             raise ValueError(f"length: expected at least 2, for start and end, came {length}")
         texts = [texts] if isinstance(texts, str) else texts
-        tokens = torch.full((len(texts), length), self.end)
+        rows = []
         for i, text in enumerate(texts):
             ids = self.encode(text)
             if len(ids) > length:
@@ -178,10 +181,10 @@ class CLIPTokenizer:
                     f"cut off the last {len(ids) - length}",
                     stacklevel=2,
                 )
-            # Behind the cut the row already holds the end token.
+            # Behind the cut the row holds the end token, too.
             kept = ids[: length - 1]
-            tokens[i, : len(kept)] = torch.tensor(kept)
-        return tokens
+            rows.append(kept + [self.end] * (length - len(kept)))
+        return torch.tensor(rows, dtype=torch.int64).reshape(-1, length)
 
     def decode(self, ids: Sequence[int] | Int64[Tensor, " M"]) -> str:
         """Text of token numbers, special ones left out; bytes that are no UTF-8 become U+FFFD.

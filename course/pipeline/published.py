@@ -1,5 +1,7 @@
 """Pipelines by the name of the recipe that trained them."""
 
+from dataclasses import replace
+
 from course.diffusion import schedule
 from course.diffusion.schedule import Schedule
 from course.models.latent_diffusion import LatentDiffusion
@@ -9,24 +11,23 @@ from course.training import recipes
 from course.training.contrastive import LENGTH, scenes_tokenizer
 
 # The autoencoder of each, and how its parts are used.
+SCENES = TextToImageConfig(
+    sample_size=32,
+    max_length=LENGTH,
+    mask_padding=True,
+    pooled=True,
+    prediction_type="v_prediction",
+    timestep_spacing="linspace",
+    steps_offset=0,
+)
 PIPELINES = {
-    "scenes-ldm": (
-        "scenes-vae",
-        TextToImageConfig(
-            sample_size=32,
-            max_length=LENGTH,
-            mask_padding=True,
-            pooled=True,
-            prediction_type="v_prediction",
-            timestep_spacing="linspace",
-            steps_offset=0,
-        ),
-    )
+    "scenes-ldm": ("scenes-vae", SCENES),
+    "scenes-ldm-64": ("scenes-vae-64", replace(SCENES, sample_size=64)),
 }
 
 
 def latent_schedule() -> Schedule:
-    """The schedule that `scenes-ldm` is trained for: Nichol & Dhariwal's cosine, T = 1000."""
+    """The schedule that they are trained for: Nichol & Dhariwal's cosine, T = 1000."""
     return schedule.cosine()
 
 

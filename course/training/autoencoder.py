@@ -14,10 +14,11 @@ from course.data.scenes.layout import SCENES, draw
 from course.data.scenes.read import scene_true
 from course.data.scenes.render import render
 from course.metrics.reconstruction import perceptual_distance, psnr
-from course.models.autoencoder_kl import AutoencoderKL, DiagonalGaussian
+from course.models.autoencoder_kl import AutoencoderKL, AutoencoderKLConfig, DiagonalGaussian
 from course.models.clip import CLIPVisionModel
+from course.models.configs import SCENES_VAE
 from course.models.vq_model import VQModel, codebook_use
-from course.training.updates import Objective
+from course.training.updates import Halves
 
 PIXEL_DISTANCES = {"l1": torch.abs, "l2": torch.square}
 BATCH = 250
@@ -66,8 +67,11 @@ class Reconstruction:
 
 
 def kl_objective(
-    reconstruction: Reconstruction | None = None, kl_weight: float | int = 1e-6, size: int = 32
-) -> Objective:
+    reconstruction: Reconstruction | None = None,
+    kl_weight: float | int = 1e-6,
+    size: int = 32,
+    config: AutoencoderKLConfig = SCENES_VAE,
+) -> Halves:
     """What an AutoencoderKL costs on scenes of the training split, drawn anew for each batch.
 
     The cost of the reconstruction from drawn latents, and `kl_weight` times their KL divergence
@@ -79,6 +83,7 @@ def kl_objective(
         reconstruction: None for the mean absolute difference.
         kl_weight: from 0.
         size: of the scenes, in pixels.
+        config: of the autoencoder, which says how many numbers a latent has.
 
     Raises:
         ValueError: `kl_weight` is below 0.
@@ -89,21 +94,24 @@ def kl_objective(
         raise ValueError(f"kl_weight: expected 0 or more, came {kl_weight}")
     cost = reconstruction or Reconstruction()
 
-    def objective(model: Callable[..., Any], streams: Sequence[np.random.Generator]) -> Tensor:
-        # Several processes share a wrapper that hides what it wraps.
-        x, config = _scenes(model, streams, size), getattr(model, "module", model).config
-        shape = (config.latent_channels, *(side // config.f for side in x.shape[2:]))
+    shape = (config.latent_channels, size // config.f, size // config.f)
+
+    def batch(streams: Sequence[np.random.Generator]) -> tuple[Tensor, ...]:
+        x = _scenes(streams, size)
         noise = np.stack([s.standard_normal(shape, np.float32) for s in streams])
-        found, posterior = model(x, torch.from_numpy(noise).to(x))
+        return x, torch.from_numpy(noise)
+
+    def loss(model: Callable[..., Any], x: Tensor, noise: Tensor) -> Tensor:
+        found, posterior = model(x, noise)
         nats = DiagonalGaussian(posterior.mean.float(), posterior.logvar.float()).kl()
         return cost(found.float(), x) + kl_weight * nats.mean() / x[0].numel()
 
-    return objective
+    return Halves(batch, loss)
 
 
 def vq_objective(
     reconstruction: Reconstruction | None = None, codebook_weight: float | int = 1.0
-) -> Objective:
+) -> Halves:
     """What a VQModel costs on the same scenes: the reconstruction's cost and the codebook's loss.
 
     Args:
@@ -119,12 +127,11 @@ def vq_objective(
         raise ValueError(f"codebook_weight: expected 0 or more, came {codebook_weight}")
     cost = reconstruction or Reconstruction()
 
-    def objective(model: Callable[..., Any], streams: Sequence[np.random.Generator]) -> Tensor:
-        x = _scenes(model, streams)
+    def loss(model: Callable[..., Any], x: Tensor) -> Tensor:
         found, quantized = model(x)
         return cost(found.float(), x) + codebook_weight * quantized.loss.float()
 
-    return objective
+    return Halves(lambda streams: (_scenes(streams),), loss)
 
 
 @torch.no_grad()
@@ -210,9 +217,8 @@ def _latents(model: nn.Module, images: Tensor, seed: int) -> Tensor:
     return torch.cat(drawn).cpu()
 
 
-def _scenes(model: nn.Module, streams: Sequence[np.random.Generator], size: int = 32) -> Tensor:
-    scenes = draw(0, [int(stream.integers(SCENES)) for stream in streams], "train")
-    return render(scenes, size).to(next(model.parameters()).device)
+def _scenes(streams: Sequence[np.random.Generator], size: int = 32) -> Tensor:
+    return render(draw(0, [int(stream.integers(SCENES)) for stream in streams], "train"), size)
 
 
 def _share(results) -> float:

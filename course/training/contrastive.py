@@ -71,9 +71,11 @@ def tokens_of(sentences: Sequence[str]) -> Tensor:
 
 
 def trimmed(tokens: Tensor) -> Tensor:
-    """Tokens without the columns that only fill up: what follows the end token is never used."""
+    """Tokens without columns that only fill up: what follows the end token is never used."""
     end = scenes_tokenizer().end
-    return tokens[:, : int((tokens != end).sum(1).max()) + 1]
+    longest = int((tokens != end).sum(1).max()) + 1
+    # Few lengths: a compiled model is compiled for each.
+    return tokens[:, : math.ceil(longest / 4) * 4]
 
 
 def measure_clip(model: CLIPModel, batches: int = 50, size: int = 64) -> dict[str, Any]:

@@ -33,9 +33,7 @@ def noise(device: torch.device) -> Objective:
     """What `digits-ddpm` learns: the noise in a digit, weighted by min-SNR."""
     images, _ = mnist("train", drop_offline=True)
     noise_schedule = recipes.ddpm_schedule()
-    return recipes.noise_objective(
-        images.to(device), noise_schedule, min_snr_weight(noise_schedule)
-    )
+    return recipes.noise_objective(images, noise_schedule, min_snr_weight(noise_schedule))
 
 
 def class_noise(device: torch.device) -> Objective:
@@ -43,11 +41,7 @@ def class_noise(device: torch.device) -> Objective:
     images, targets = mnist("train", drop_offline=True)
     noise_schedule = recipes.ddpm_schedule()
     return recipes.noise_objective(
-        images.to(device),
-        noise_schedule,
-        min_snr_weight(noise_schedule),
-        targets.to(device),
-        NO_CLASS,
+        images, noise_schedule, min_snr_weight(noise_schedule), targets, NO_CLASS
     )
 
 

@@ -21,9 +21,10 @@ from course.pipeline import published
 from course.pipeline.score import score
 from course.training import recipes
 from course.training.contrastive import tokens_of
-from course.training.updates import Objective
+from course.training.updates import Halves
 
-CACHED = 2**16
+# Latents that are computed before the training: a GPU has time for more.
+CACHED = {"cpu": 2**16, "cuda": 2**18}
 BATCH = 500
 STEPS, GUIDANCE_SCALE = 30, 3.0
 
@@ -33,14 +34,14 @@ def caption_objective(
     scenes: Sequence[Scene],
     noise_schedule: Schedule,
     drop: float = 0.1,
-) -> Objective:
+) -> Halves:
     """Mean squared error of v, told a caption that is drawn anew each time.
 
     v weighs x_0 where there is much noise and layout is decided, and the noise where there is
     little; the noise alone would hardly weigh the former (Salimans & Ho 2022, section 4).
 
     Args:
-        latents: of the scenes, as the U-Net sees them.
+        latents: of the scenes, as the U-Net sees them, on the CPU.
         scenes: what is in them.
         noise_schedule: of T steps.
         drop: share of the samples that are told nothing, for classifier-free guidance.
@@ -53,36 +54,49 @@ def caption_objective(
     if not 0 <= drop <= 1:
         raise ValueError(f"drop: expected a share from 0 to 1, came {drop}")
 
-    def objective(model: Callable[..., Tensor], streams: Sequence[np.random.Generator]) -> Tensor:
-        rows = [int(s.integers(len(latents))) for s in streams]
-        t = torch.tensor([s.integers(len(noise_schedule)) for s in streams])
+    def batch(streams: Sequence[np.random.Generator]) -> tuple[Tensor, ...]:
+        rows = [int(s.integers(len(scenes))) for s in streams]
+        t = [int(s.integers(len(noise_schedule))) for s in streams]
         noise = np.stack([s.standard_normal(latents.shape[1:], np.float32) for s in streams])
         said = []
         for row, s in zip(rows, streams, strict=True):
             bits = s.integers(2**62, size=DESCRIBE_BITS + WRITE_BITS).tolist()
             said.append("" if s.random() < drop else caption(scenes[row], bits))
-        x0 = latents[rows]
-        t, noise = t.to(x0.device), torch.from_numpy(noise).to(x0)
-        xt = q_sample(x0, t, noise, noise_schedule)
-        found = model(xt, t, tokens_of(said).to(x0.device)).float()
-        return (found - velocity(x0, t, noise, noise_schedule)).square().mean()
+        x0, times, noise = latents[rows], torch.tensor(t), torch.from_numpy(noise)
+        xt = q_sample(x0, times, noise, noise_schedule)
+        return xt, times, tokens_of(said), velocity(x0, times, noise, noise_schedule)
 
-    return objective
+    def loss(
+        model: Callable[..., Tensor], xt: Tensor, t: Tensor, tokens: Tensor, wanted: Tensor
+    ) -> Tensor:
+        return (model(xt, t, tokens).float() - wanted).square().mean()
+
+    return Halves(batch, loss)
 
 
-def scenes_objective(device: torch.device) -> Objective:
-    """What `scenes-ldm` learns, on latents of `scenes-vae` that are computed once."""
-    scenes = draw(0, range(CACHED), "train")
-    latents = encoded(recipes.load("scenes-vae").to(device), scenes)
+def scenes_objective(name: str, device: torch.device) -> Halves:
+    """What a recipe of `PIPELINES` learns, on latents of its autoencoder, computed once."""
+    autoencoder, config = published.PIPELINES[name]
+    scenes = draw(0, range(CACHED[device.type]), "train")
+    latents = encoded(recipes.load(autoencoder).to(device), scenes, config.sample_size)
     return caption_objective(latents, scenes, published.latent_schedule())
 
 
 @torch.no_grad()
-def encoded(autoencoder: AutoencoderKL, scenes: Sequence[Scene]) -> Float[Tensor, "N C H W"]:
-    """Latents of scenes as a U-Net sees them: the means, which have nothing that can't be known."""
+def encoded(
+    autoencoder: AutoencoderKL, scenes: Sequence[Scene], size: int = 32
+) -> Float[Tensor, "N C H W"]:
+    """Latents of scenes as a U-Net sees them, on the CPU: the means, with nothing unknowable.
+
+    Args:
+        autoencoder: with its scale factor.
+        scenes: one or more.
+        size: to render them in, in pixels.
+    """
     device = next(autoencoder.parameters()).device
     chunks = (scenes[k : k + BATCH] for k in range(0, len(scenes), BATCH))
-    return torch.cat([autoencoder.to_latents(render(chunk).to(device)) for chunk in chunks])
+    found = [autoencoder.to_latents(render(chunk, size).to(device)).cpu() for chunk in chunks]
+    return torch.cat(found)
 
 
 def from_clip(model: LatentDiffusion) -> None:
@@ -90,15 +104,19 @@ def from_clip(model: LatentDiffusion) -> None:
     model.text_model.load_state_dict(recipes.load("scenes-clip").text_model.state_dict())
 
 
-def draw_captions(model: LatentDiffusion, count: int = 36) -> Float[Tensor, "N 3 H W"]:
-    """Pictures of the first captions of unseen scenes."""
+def draw_captions(
+    model: LatentDiffusion, count: int = 36, name: str = "scenes-ldm"
+) -> Float[Tensor, "N 3 H W"]:
+    """Pictures of the first captions of unseen scenes, by the pipeline of a recipe."""
     examples = CaptionedScenes(count, "test", seed=1).examples(range(count))
-    pipeline = published.assemble("scenes-ldm", model)
+    pipeline = published.assemble(name, model)
     return pipeline([e.caption for e in examples], steps=STEPS, progress=False).images.cpu()
 
 
-def measure_latent(model: LatentDiffusion, each: int = 333) -> dict[str, Any]:
+def measure_latent(
+    model: LatentDiffusion, each: int = 333, name: str = "scenes-ldm"
+) -> dict[str, Any]:
     """How often pictures show what captions say, by split and number of things."""
     sampler = f"DDIM, {STEPS} steps, eta 0, guidance scale {GUIDANCE_SCALE}"
-    pipeline = published.assemble("scenes-ldm", model)
+    pipeline = published.assemble(name, model)
     return {"sampler": sampler} | score(pipeline, each, steps=STEPS, guidance_scale=GUIDANCE_SCALE)

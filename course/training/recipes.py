@@ -25,6 +25,7 @@ from course.models.configs import (
     SCENES_CLIP,
     SCENES_LDM,
     SCENES_VAE,
+    SCENES_VAE_64,
     SCENES_VAES,
 )
 from course.models.latent_diffusion import LatentDiffusion, LatentDiffusionConfig
@@ -32,7 +33,7 @@ from course.models.noisy_classifier import NoisyClassifier, NoisyClassifierConfi
 from course.models.unet import UNet2DConditionModel, UNetConfig
 from course.training import checkpoint
 from course.training.settings import Settings, SetupError
-from course.training.updates import Objective
+from course.training.updates import Halves, Objective
 
 Config = (
     UNetConfig
@@ -60,8 +61,9 @@ class Recipe:
         name: of the recipe and of its checkpoint.
         about: what it is for, in one sentence.
         model: configuration of the network.
-        settings: of the training on a CPU, that of the committed checkpoint.
-        gpu: what settings for a GPU have otherwise, if it has any of its own.
+        settings: of the training on a CPU.
+        gpu: what settings for a GPU have otherwise, if it has any of its own; the card says on
+            which lane the committed checkpoint was trained.
         measured: fields of the configuration that are only known when it is over; its figures have
             them, and the card's model.
         stored: precision of the weights in the checkpoint: "float32" or "float16"; the figures are
@@ -104,8 +106,10 @@ class Recipe:
         return {"recipe": self.name, "model": _as_json(self.model)}
 
 
+LDM = Settings(steps=18_000, batch_size=96, learning_rate=1.5e-3, warmup=200, precision="bfloat16")
 DDPM = Settings(steps=36_000, batch_size=32, learning_rate=1.5e-3, warmup=200, precision="bfloat16")
-COMPILED = {"compile": True, "channels_last": True}
+COMPILED = {"compile": True, "channels_last": True, "workers": 4}
+LDM_GPU = {"steps": 40_000, "batch_size": 256, "warmup": 500, "channels_last": True, "workers": 8}
 RECIPES = {
     recipe.name: recipe
     for recipe in (
@@ -153,14 +157,25 @@ RECIPES = {
             "scenes-ldm",
             "Draws captioned scenes: latent diffusion on latents of scenes-vae, 32 x 32.",
             SCENES_LDM,
-            Settings(
-                steps=18_000,
-                batch_size=96,
-                learning_rate=1.5e-3,
-                warmup=200,
-                precision="bfloat16",
-            ),
-            gpu=COMPILED | {"steps": 40_000, "batch_size": 256, "warmup": 500},
+            LDM,
+            gpu=LDM_GPU,
+            stored="float16",
+        ),
+        Recipe(
+            "scenes-vae-64",
+            "Compresses captioned scenes of 64 x 64, f = 8: the autoencoder of scenes-ldm-64.",
+            SCENES_VAE_64,
+            Settings(steps=15_000, batch_size=32, learning_rate=3e-3, precision="bfloat16"),
+            gpu=COMPILED | {"steps": 5000, "batch_size": 128},
+            measured=("scaling_factor",),
+            stored="float16",
+        ),
+        Recipe(
+            "scenes-ldm-64",
+            "Draws captioned scenes: latent diffusion on latents of scenes-vae-64, 64 x 64.",
+            SCENES_LDM,
+            LDM,
+            gpu=LDM_GPU,
             stored="float16",
         ),
         *(
@@ -229,11 +244,11 @@ def noise_objective(
     labels: Tensor | None = None,
     null: int | None = None,
     drop: float = 0.1,
-) -> Objective:
+) -> Halves:
     """L_simple of Ho et al. 2020, equation 14: each sample draws its picture, its t and its noise.
 
     Args:
-        x0: data `(N, ...)`.
+        x0: data `(N, ...)`, on the CPU.
         noise_schedule: of T steps.
         weight: of the squared error at each of them, `(T,)`; 1 if None.
         labels: classes `(N,)` that the model is told; it is told nothing if None.
@@ -247,23 +262,30 @@ def noise_objective(
     if labels is not None and (null is None or (labels == null).any()):
         raise ValueError(f"null: expected a number that is no class, came {null}")
 
-    def objective(model: Callable[..., Tensor], streams: Sequence[np.random.Generator]) -> Tensor:
+    def draw(streams: Sequence[np.random.Generator]) -> tuple[Tensor, ...]:
         rows = torch.tensor([s.integers(len(x0)) for s in streams])
         t = torch.tensor([s.integers(len(noise_schedule)) for s in streams])
         noise = np.stack([s.standard_normal(x0.shape[1:], np.float32) for s in streams])
-        noise = torch.from_numpy(noise).to(x0)
-        t = t.to(x0.device)
-        xt = q_sample(x0[rows.to(x0.device)], t, noise, noise_schedule)
+        noise = torch.from_numpy(noise).to(x0.dtype)
         told = []
         if labels is not None:
             kept = torch.tensor([s.random() >= drop for s in streams])
-            told = [labels[rows].where(kept.to(labels.device), null)]
-        error = (model(xt, t, *told) - noise).square()
-        if weight is not None:
-            error = error * weight.to(error)[t].view(-1, *[1] * (x0.ndim - 1))
-        return error.mean()
+            told = [labels[rows].where(kept, null)]
+        each = torch.ones(len(t)) if weight is None else weight[t].float()
+        xt = q_sample(x0[rows], t, noise, noise_schedule)
+        return xt, t, noise, each.view(-1, *[1] * (x0.ndim - 1)), *told
 
-    return objective
+    def loss(
+        model: Callable[..., Tensor],
+        xt: Tensor,
+        t: Tensor,
+        noise: Tensor,
+        each: Tensor,
+        *told: Tensor,
+    ) -> Tensor:
+        return (each * (model(xt, t, *told) - noise).square()).mean()
+
+    return Halves(draw, loss)
 
 
 def label_objective(

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 import course
 from course.device import name as device_name
 from course.models.configs import SCENES_VAES
+from course.pipeline import published
 from course.sheet import png, sheet
 from course.training import autoencoder, checkpoint, contrastive, digits, latent, processes, recipes
 from course.training.checkpoint import CheckpointError
@@ -102,6 +103,7 @@ def train(
             task.objective(joined.device),
             settings,
             path=folder / "state.safetensors",
+            every=500 if lane == "cpu" else 5000,
             resume=resume,
             max_seconds=max_seconds,
             facts=recipe.facts(),
@@ -140,13 +142,29 @@ def train(
     return fitted
 
 
-def _compress(size: int) -> Task:
+def _compress(name: str, size: int = 32) -> Task:
     """Scenes of so many pixels through an autoencoder."""
+    config = recipes.find(name).model
+    cost = autoencoder.Reconstruction("l2")
     return Task(
-        lambda _: autoencoder.kl_objective(autoencoder.Reconstruction("l2"), KL_WEIGHT, size),
+        lambda _: autoencoder.kl_objective(cost, KL_WEIGHT, size, config),
         partial(autoencoder.measure_vae, size=size),
         f"{SCENES}, {size} x {size}" if size != 32 else SCENES,
         sheet=partial(autoencoder.before_and_after, size=size),
+    )
+
+
+def _describe(name: str) -> Task:
+    """Captions to pictures, by the pipeline of the recipe."""
+    cpu, gpu = latent.CACHED.values()
+    return Task(
+        partial(latent.scenes_objective, name),
+        partial(latent.measure_latent, name=name),
+        f"captioned scenes of the split train, seed 0, the first {cpu:,} on a CPU and {gpu:,} on a "
+        f"GPU, as means of {published.PIPELINES[name][0]}; captions drawn anew for every batch; "
+        "the text encoder begins as scenes-clip's",
+        sheet=partial(latent.draw_captions, name=name),
+        begin=latent.from_clip,
     )
 
 
@@ -167,16 +185,11 @@ TASKS = {
         contrastive.measure_clip,
         f"{SCENES}, each with up to {HARD_NEGATIVES} false captions of the same words",
     ),
-    "scenes-vae": _compress(32),
-    "scenes-ldm": Task(
-        latent.scenes_objective,
-        latent.measure_latent,
-        f"captioned scenes of the split train, seed 0, the first {latent.CACHED:,}, as means of "
-        "scenes-vae; captions drawn anew for every batch; the text encoder begins as scenes-clip's",
-        sheet=latent.draw_captions,
-        begin=latent.from_clip,
-    ),
-} | {f"scenes-vae-f{f}": _compress(64 if f == 16 else 32) for f in SCENES_VAES}
+    "scenes-vae": _compress("scenes-vae"),
+    "scenes-vae-64": _compress("scenes-vae-64", 64),
+    "scenes-ldm": _describe("scenes-ldm"),
+    "scenes-ldm-64": _describe("scenes-ldm-64"),
+} | {f"scenes-vae-f{f}": _compress(f"scenes-vae-f{f}", 64 if f == 16 else 32) for f in SCENES_VAES}
 
 
 def _circumstances(device: torch.device, count: int) -> dict[str, Any]:

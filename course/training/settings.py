@@ -32,6 +32,7 @@ class Settings:
             memory; their gradients are averaged, and the update is the same up to rounding.
         compile: run the model through `torch.compile`.
         channels_last: keep the weights of convolutions as the tensor cores of GPUs read them.
+        workers: processes that draw batches ahead; they change nothing but the speed.
 
     Raises:
         ValueError: a number is out of its range, or there is no such precision.
@@ -49,9 +50,10 @@ class Settings:
     gradient_accumulation_steps: int = 1
     compile: bool = False
     channels_last: bool = False
+    workers: int = 0
 
     def __post_init__(self) -> None:
-        lowest = {"steps": 1, "batch_size": 1, "warmup": 0, "seed": 0}
+        lowest = {"steps": 1, "batch_size": 1, "warmup": 0, "seed": 0, "workers": 0}
         for name, low in {**lowest, "gradient_accumulation_steps": 1}.items():
             if getattr(self, name) < low:
                 raise ValueError(f"{name}: expected at least {low}, came {getattr(self, name)}")

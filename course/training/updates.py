@@ -1,7 +1,10 @@
 """One update of the weights: the gradient of a batch, in parts and processes, and what it does."""
 
-from collections.abc import Callable, Sequence
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -9,7 +12,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from course.training.processes import Processes
-from course.training.settings import Settings
+from course.training.settings import Settings, SetupError
 from course.training.state import State, follow
 
 Objective = Callable[[Callable[..., Tensor], Sequence[np.random.Generator]], Tensor]
@@ -22,6 +25,28 @@ def stream(seed: int, step: int, index: int) -> np.random.Generator:
     what one would. Philox is counter-based: (step, index) are the high words of its counter.
     """
     return np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, index, step]))
+
+
+class Halves:
+    """An objective in two halves, so that batches can be drawn ahead by other processes.
+
+    Args:
+        draw: tensors on the CPU, from one generator of random numbers per sample.
+        loss: called with the model and these tensors, which lie where the model is.
+    """
+
+    def __init__(
+        self,
+        draw: Callable[[Sequence[np.random.Generator]], tuple[Tensor, ...]],
+        loss: Callable[..., Tensor],
+    ):
+        self.draw, self.loss = draw, loss
+
+    def __call__(
+        self, model: Callable[..., Tensor], streams: Sequence[np.random.Generator]
+    ) -> Tensor:
+        """The loss of a batch, on the CPU."""
+        return self.loss(model, *self.draw(streams))
 
 
 def whole_batch(objective: Objective) -> Objective:
@@ -41,6 +66,50 @@ def attention_kernels(device: torch.device, precision: str) -> AbstractContextMa
     return nullcontext()
 
 
+@dataclass(frozen=True)
+class Batches(torch.utils.data.Dataset):
+    """What is drawn, by step and part: a function of their numbers, whoever draws it.
+
+    Attributes:
+        draw: see `Halves`.
+        seed: of the training.
+        processes: say which samples are in a part.
+    """
+
+    draw: Callable[[Sequence[np.random.Generator]], tuple[Tensor, ...]]
+    seed: int
+    processes: Processes
+
+    def __getitem__(self, number: tuple[int, int]) -> tuple[Tensor, ...]:
+        step, part = number
+        return self.draw([stream(self.seed, step, i) for i in self.processes.share(part)])
+
+    def ahead(self, first: int, steps: int, workers: int) -> Iterator[list[Tensor]]:
+        """Batches from a step on, in order, drawn by so many processes before they are asked for.
+
+        Raises:
+            SetupError: this system can't fork.
+        """
+        if sys.platform == "win32":
+            raise SetupError(f"workers: expected 0 on Windows, which can't fork, came {workers}")
+        loader = torch.utils.data.DataLoader(
+            self,
+            batch_size=None,
+            sampler=[(step, part) for step in range(first, steps) for part in self.processes.parts],
+            num_workers=workers,
+            prefetch_factor=4,
+            pin_memory=self.processes.device.type == "cuda",
+            # What draws is most often a closure, which only a fork hands on.
+            multiprocessing_context="fork",
+            worker_init_fn=_leave_interrupts_to_the_main_process,
+        )
+        return iter(loader)
+
+
+def _leave_interrupts_to_the_main_process(worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 class Updates:
     """What `fit` does to the weights, step by step."""
 
@@ -49,6 +118,15 @@ class Updates:
     ):
         self.state, self.objective = state, objective
         self.settings, self.processes = settings, processes
+        self.ahead: Iterator[Sequence[Tensor]] | None = None
+        if settings.workers:
+            if not isinstance(objective, Halves):
+                raise SetupError(
+                    f"workers: expected 0, as this objective is not in halves, "
+                    f"came {settings.workers}"
+                )
+            batches = Batches(objective.draw, settings.seed, processes)
+            self.ahead = batches.ahead(len(state.losses), settings.steps, settings.workers)
         self.called = processes.prepare(state.model)
         self.optimizer = processes.accelerator.prepare_optimizer(state.optimizer)
 
@@ -59,7 +137,7 @@ class Updates:
         self.optimizer.zero_grad()
         total = 0.0
         for part in processes.parts:
-            streams = [stream(seed, step, i) for i in processes.share(part)]
+            loss_of = self._drawn(step, part)
             with (
                 processes.exchange(self.called, part),
                 attention_kernels(device, self.settings.precision),
@@ -72,11 +150,29 @@ class Updates:
                 else:  # slow where there is nothing but the CPU
                     torch.manual_seed(layers)
                 with processes.accelerator.autocast():
-                    loss = self.objective(self.called, streams)
+                    loss = loss_of(self.called)
                 # Accelerate divides it by the number of parts.
                 processes.accelerator.backward(loss)
             total += loss.item()
         return total / len(processes.parts)
+
+    def _drawn(self, step: int, part: int) -> Callable[[Callable[..., Tensor]], Tensor]:
+        """The loss as a function of the model, for samples that are drawn."""
+        if isinstance(self.objective, Halves):
+            batch = self._batch(step, part)
+            return lambda model: self.objective.loss(model, *batch)
+        streams = self._streams(step, part)
+        return lambda model: self.objective(model, streams)
+
+    def _batch(self, step: int, part: int) -> list[Tensor]:
+        if self.ahead is not None:
+            batch = next(self.ahead)
+        else:
+            batch = self.objective.draw(self._streams(step, part))
+        return [values.to(self.processes.device, non_blocking=True) for values in batch]
+
+    def _streams(self, step: int, part: int) -> list[np.random.Generator]:
+        return [stream(self.settings.seed, step, i) for i in self.processes.share(part)]
 
     def apply(self, step: int) -> Tensor:
         """Change weights and averages; return the norm of the gradient before it was clipped."""

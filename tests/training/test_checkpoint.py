@@ -45,7 +45,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
         checkpoint.save(tmp_path / "file" / "state.safetensors", {}, {})
 
 
-NOT_TRAINED = {"scenes-ldm"}
+NOT_TRAINED = {"scenes-ldm-64"}
 
 
 @pytest.mark.parametrize("name", sorted(NOT_TRAINED))
@@ -57,13 +57,14 @@ def test_what_is_not_trained_is_said_to_be_missing(name):
 @pytest.mark.parametrize("name", sorted(recipes.RECIPES.keys() - NOT_TRAINED))
 def test_what_is_committed_loads_strictly_and_its_card_is_whole(name):
     path, card = checkpoint.published(name)
-    assert path.stat().st_size < 8_000_000
+    assert path.stat().st_size < (12_000_000 if name.startswith("scenes-ldm") else 8_000_000)
     model = recipes.load(name)
     assert not any(module.training for module in model.modules())
     assert card["parameters"] == sum(p.numel() for p in model.parameters())
     assert card["recipe"] == name
-    assert card["steps"] == recipes.find(name).settings.steps
-    assert Settings.complete(card["settings"]) == vars(recipes.find(name).settings)
+    lane = recipes.find(name).lanes[card.get("lane", "cpu")]
+    assert Settings.complete(card["settings"]) == vars(lane)
+    assert card["steps"] == card["settings"]["steps"]
     for run in card["runs"]:
         assert {"seconds", "threads", "machine", "load", "revision", "versions"} <= run.keys()
     assert card["metrics"]

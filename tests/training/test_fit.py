@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from torch import nn
 from course.training import checkpoint
 from course.training.checkpoint import CheckpointError
 from course.training.fit import Settings, fit, follow, stream
+from course.training.settings import SetupError
 from course.training.state import State
+from course.training.updates import Halves
 
 SETTINGS = Settings(steps=12, batch_size=5, learning_rate=0.02, warmup=3, ema_decay=0.9, seed=7)
 
@@ -104,6 +107,56 @@ def test_two_trainings_are_identical_whatever_was_drawn_before():
     assert torch.equal(weights(first), weights(second))
     other = fit(network(), objective, Settings(**{**vars(SETTINGS), "seed": 8}), progress=False)
     assert not torch.equal(weights(first), weights(other))
+
+
+def halves():
+    """The objective in two halves."""
+
+    def draw(streams):
+        x = torch.from_numpy(np.stack([s.standard_normal(3, np.float32) for s in streams]))
+        return x, x[:, :2].sin()
+
+    return Halves(draw, lambda model, x, wanted: (model(x) - wanted).square().mean())
+
+
+@pytest.mark.parametrize("parts", [1, 5])
+def test_workers_that_draw_ahead_change_nothing(parts, tmp_path):
+    path = tmp_path / "state.safetensors"
+    settings = replace(SETTINGS, gradient_accumulation_steps=parts)
+    one = fit(network(), objective, settings, progress=False)
+    ahead = replace(settings, workers=2)
+    many = fit(network(), halves(), ahead, path=path, max_seconds=0, progress=False)
+    assert many.steps == 1
+    many = fit(network(), halves(), ahead, path=path, resume=True, progress=False)
+    assert torch.equal(weights(one), weights(many))
+    assert (one.losses == many.losses).all()
+    here = fit(network(), halves(), settings, progress=False)
+    assert torch.equal(weights(one), weights(here))
+
+
+def test_workers_draw_in_processes_of_their_own():
+    seen = []
+
+    def draw(streams):
+        seen.append(streams)
+        return (torch.full((len(streams), 3), float(os.getpid())),)
+
+    def loss(model, x):
+        assert x.shape == (5, 3)
+        assert x[0, 0] != float(os.getpid())
+        return model(x / x).square().mean()
+
+    fit(network(), Halves(draw, loss), replace(SETTINGS, workers=1), progress=False)
+    assert not seen
+
+
+def test_workers_need_an_objective_in_halves(monkeypatch):
+    settings = replace(SETTINGS, workers=2)
+    with pytest.raises(SetupError, match=r"workers: expected 0, as this objective is .* came 2"):
+        fit(network(), objective, settings, progress=False)
+    monkeypatch.setattr("sys.platform", "win32")
+    with pytest.raises(SetupError, match=r"workers: expected 0 on Windows, .* came 2"):
+        fit(network(), halves(), settings, progress=False)
 
 
 def test_bfloat16_is_for_the_objective_only():
@@ -366,6 +419,7 @@ def test_the_bar_shows_loss_and_rate(capsys):
         ({"weight_decay": -1}, "weight_decay: "),
         ({"warmup": -1}, "warmup: "),
         ({"seed": -1}, "seed: "),
+        ({"workers": -1}, "workers: "),
         ({"precision": "int8"}, r"precision: expected one of .*bfloat16.*, came 'int8'"),
         ({"gradient_accumulation_steps": 0}, "gradient_accumulation_steps: "),
     ],

@@ -90,7 +90,7 @@ def main(folder):
     said["count"] = torch.distributed.get_world_size()
     train("dropout", network(0.3))
     train("parts", network(0.3), settings=changed(gradient_accumulation_steps=3))
-    train("autoencoder", autoencoder(), kl_objective())
+    train("autoencoder", autoencoder(), kl_objective(config=autoencoder().config))
     train("stopped", network(0.3), path=path, max_seconds=0 if rank == 1 else None)
     train("resumed", network(0.3), path=path, resume=True)
     wrong = Recorder(3, lambda loss: loss * (float("nan") if rank == 1 else 1))
