@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, allclose, equal  # by name: a notebook may tamper with the module
 
+DIFFERS = "two calls with the same inputs differ: does it draw random numbers itself?"
 _PATHS = sysconfig.get_paths()
 _NOT_THE_STUDENTS = (
     _PATHS["stdlib"],
@@ -134,7 +135,7 @@ def agrees(
                 return Property(name, False, cause)
     with suppress(Exception):
         if not equal(candidate(*_copies(inputs)).nan_to_num(), got.nan_to_num()):
-            problem = "two calls with the same inputs differ: does it draw random numbers itself?"
+            problem = DIFFERS
     return Property(name, False, problem)
 
 

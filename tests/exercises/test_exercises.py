@@ -13,6 +13,7 @@ import answers_33
 import answers_34
 import answers_35
 import answers_41
+import answers_42
 import answers_51
 import mutants
 import pytest
@@ -33,6 +34,7 @@ ANSWERS = (
     answers_34,
     answers_35,
     answers_41,
+    answers_42,
     answers_51,
 )
 MUTANTS, ALTERNATIVES = dict(mutants.MUTANTS), dict(alternatives.ALTERNATIVES)

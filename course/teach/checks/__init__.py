@@ -7,6 +7,7 @@ from course.teach.checks import (
     ddpm_images,
     ddpm_loss,
     forward_diffusion,
+    guidance,
     layers,
     receptive_fields,
     sampling,
@@ -36,6 +37,7 @@ EXERCISES: dict[str, Exercise] = {
         attention,
         conditional_unet,
         text_encoder,
+        guidance,
         autoencoder_kl,
     )
     for found in vars(notebook).values()

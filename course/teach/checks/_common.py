@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from course.teach.exercise import Property, agrees
+from course.teach.exercise import DIFFERS, Property, agrees, decides
 
 _ERRORS = (RuntimeError, IndexError, TypeError)
 
@@ -18,7 +18,8 @@ def recognised(name, candidate, inputs, want, wrong, axes="B C H W"):
         return found
     if not found.message.startswith("it raises "):
         by_value = {cause: partial(_made, mistake) for cause, mistake in wrong.items()}
-        return agrees(name, candidate, inputs, want, axes, by_value)
+        again = agrees(name, candidate, inputs, want, axes, by_value)
+        return replace(found, message=DIFFERS) if again.passed else again
     raised = found.message.removeprefix("it raises ").split(", in: ")[0]
     for cause, mistake in wrong.items():
         try:
@@ -41,6 +42,21 @@ def _made(mistake, *inputs):
 def _unordered(reason):
     """What torch says of a + b and of b + a is one error."""
     return sorted(reason.split()) if "size of tensor a" in reason else reason
+
+
+def rules(name, candidate, want, formulas):
+    """Property: the referee's verdict on all of these is right; the first wrong one is named.
+
+    Args:
+        name: what should hold, in words.
+        candidate: the student's referee.
+        want: the right verdict.
+        formulas: what a wrong verdict means -> formula.
+    """
+    found = [decides(name, candidate, f, want, message) for message, f in formulas.items()]
+    failed = [p for p in found if not p.passed]
+    title = f"{name}: {len(found) - len(failed)} of {len(found)}"
+    return replace(failed[0] if failed else found[0], name=title)
 
 
 def unhurt(name, candidate, inputs, layers, lists=(), emptied=""):

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import torch
 
-from course.teach.checks._common import recognised
+from course.teach.checks._common import recognised, rules
 from course.teach.checks._contrastive import (
     LIMIT_MISTAKES,
     LOSS_MISTAKES,
@@ -204,21 +204,6 @@ def contrastive_loss(candidate, draw):
     yield differentiable(name, candidate, right_contrastive_loss, inputs, by)
 
 
-def _rules(name, candidate, want, formulas):
-    """Property: the referee's verdict on all of these is right; the first wrong one is named.
-
-    Args:
-        name: what should hold, in words.
-        candidate: the student's referee.
-        want: the right verdict.
-        formulas: what a wrong verdict means -> formula.
-    """
-    found = [decides(name, candidate, f, want, message) for message, f in formulas.items()]
-    failed = [p for p in found if not p.passed]
-    title = f"{name}: {len(found) - len(failed)} of {len(found)}"
-    return replace(failed[0] if failed else found[0], name=title)
-
-
 def _referee_axis(find_text):
     generator = torch.Generator().manual_seed(0)
     for n in (2, 3, 4, 7):
@@ -237,13 +222,13 @@ def referee_axis(candidate, draw):
         "axis 1, and the mean over pictures), or the test is too strict"
     )
     right = {f"it rejects {name}: {why}": formula for name, formula in RIGHT_FORMULAS.items()}
-    yield _rules("accepts the right loss, however written", candidate, True, right)
+    yield rules("accepts the right loss, however written", candidate, True, right)
     for family, hints in WRONG_FORMULAS.items():
         wrong = {
             f"it accepts a formula with {slip}: {hint}": formula
             for hint, formulas in hints.items()
             for slip, formula in formulas.items()
         }
-        yield _rules(f"rejects {family}", candidate, False, wrong)
+        yield rules(f"rejects {family}", candidate, False, wrong)
     name, message = "accepts the right loss, asked again", f"asked again, it rejects it: {why}"
     yield decides(name, candidate, finding, True, message)
