@@ -67,6 +67,21 @@ SCENES_LDM = LatentDiffusionConfig(
     ),
     text=SCENES_CLIP.text,
 )
+# By f, for one comparison: the same two levels look at the text, and finer places need more levels
+# above them. f = 1 is diffusion of pixels.
+SCENES_LDMS = {
+    f: replace(
+        SCENES_LDM,
+        unet=replace(
+            SCENES_LDM.unet,
+            in_channels=3 if f == 1 else 4,
+            out_channels=3 if f == 1 else 4,
+            block_out_channels=channels,
+            attention_levels=(len(channels) - 2, len(channels) - 1),
+        ),
+    )
+    for f, channels in {1: (32, 64, 96, 96), 2: (64, 96, 96), 4: (96, 96), 8: (96, 96)}.items()
+}
 # By f, for one comparison: only the number of levels differs, and pictures of 64 have f = 16.
 SCENES_VAES = {
     f: AutoencoderKLConfig(

@@ -1,5 +1,6 @@
 """Latent diffusion on captioned scenes: what is learned, and what is measured."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from course.diffusion.process import q_sample, velocity
 from course.diffusion.schedule import Schedule
 from course.models.autoencoder_kl import AutoencoderKL
 from course.models.latent_diffusion import LatentDiffusion
+from course.models.pixels import Pixels
 from course.pipeline import published
 from course.pipeline.score import score
 from course.training import recipes
@@ -25,7 +27,7 @@ from course.training.updates import Halves
 
 # Latents that are computed before the training: a GPU has time for more.
 CACHED = {"cpu": 2**16, "cuda": 2**18}
-BATCH = 500
+BATCH, SHIFT = 500, 3.0
 STEPS, GUIDANCE_SCALE = 30, 3.0
 
 
@@ -34,6 +36,7 @@ def caption_objective(
     scenes: Sequence[Scene],
     noise_schedule: Schedule,
     drop: float = 0.1,
+    shift: float | int = 1.0,
 ) -> Halves:
     """Mean squared error of v, told a caption that is drawn anew each time.
 
@@ -45,18 +48,22 @@ def caption_objective(
         scenes: what is in them.
         noise_schedule: of T steps.
         drop: share of the samples that are told nothing, for classifier-free guidance.
+        shift: of the times, see `shifted`: above 1 there is more noise, where layout is decided.
 
     Raises:
-        ValueError: numbers of latents and scenes differ, or `drop` is not inside 0..1.
+        ValueError: numbers of latents and scenes differ, `drop` is not inside 0..1, or `shift` is
+            not above 0.
     """
     if len(latents) != len(scenes):
         raise ValueError(f"scenes: expected {len(latents)}, one a latent, came {len(scenes)}")
     if not 0 <= drop <= 1:
         raise ValueError(f"drop: expected a share from 0 to 1, came {drop}")
+    steps = len(noise_schedule)
+    shifted(0.0, shift)  # raises, if it must, before the training
 
     def batch(streams: Sequence[np.random.Generator]) -> tuple[Tensor, ...]:
         rows = [int(s.integers(len(scenes))) for s in streams]
-        t = [int(s.integers(len(noise_schedule))) for s in streams]
+        t = [int(steps * shifted(s.random(), shift)) for s in streams]
         noise = np.stack([s.standard_normal(latents.shape[1:], np.float32) for s in streams])
         said = []
         for row, s in zip(rows, streams, strict=True):
@@ -74,17 +81,33 @@ def caption_objective(
     return Halves(batch, loss)
 
 
-def scenes_objective(name: str, device: torch.device) -> Halves:
+def shifted(u: float, shift: float | int) -> float:
+    """A time from 0 to 1, with u / (1 - u) multiplied by `shift`.
+
+    Raises:
+        ValueError: `shift` is not above 0.
+
+    Source: Esser et al. 2024 (Stable Diffusion 3), equation 23, where it is 3.
+    """
+    if not 0 < shift < math.inf:
+        raise ValueError(f"shift: expected a number above 0, came {shift}")
+    return shift * u / (1 + (shift - 1) * u)
+
+
+def scenes_objective(name: str, device: torch.device, shift: float | int = SHIFT) -> Halves:
     """What a recipe of `PIPELINES` learns, on latents of its autoencoder, computed once."""
-    autoencoder, config = published.PIPELINES[name]
     scenes = draw(0, range(CACHED[device.type]), "train")
-    latents = encoded(recipes.load(autoencoder).to(device), scenes, config.sample_size)
-    return caption_objective(latents, scenes, published.latent_schedule())
+    autoencoder, size = published.autoencoder_of(name), published.PIPELINES[name][1].sample_size
+    latents = encoded(autoencoder.to(device), scenes, size, device)
+    return caption_objective(latents, scenes, published.latent_schedule(), shift=shift)
 
 
 @torch.no_grad()
 def encoded(
-    autoencoder: AutoencoderKL, scenes: Sequence[Scene], size: int = 32
+    autoencoder: AutoencoderKL | Pixels,
+    scenes: Sequence[Scene],
+    size: int = 32,
+    device: torch.device | str = "cpu",
 ) -> Float[Tensor, "N C H W"]:
     """Latents of scenes as a U-Net sees them, on the CPU: the means, with nothing unknowable.
 
@@ -92,16 +115,28 @@ def encoded(
         autoencoder: with its scale factor.
         scenes: one or more.
         size: to render them in, in pixels.
+        device: where the autoencoder is.
     """
-    device = next(autoencoder.parameters()).device
     chunks = (scenes[k : k + BATCH] for k in range(0, len(scenes), BATCH))
     found = [autoencoder.to_latents(render(chunk, size).to(device)).cpu() for chunk in chunks]
     return torch.cat(found)
 
 
-def from_clip(model: LatentDiffusion) -> None:
-    """Let the text encoder begin as that of `scenes-clip`: it knows who is red."""
+def begin_joint(model: LatentDiffusion) -> None:
+    """Let the text encoder begin as that of `scenes-clip`; it is trained along."""
     model.text_model.load_state_dict(recipes.load("scenes-clip").text_model.state_dict())
+
+
+def begin(model: LatentDiffusion) -> None:
+    """Take the text encoder of `scenes-clip`, frozen: it knows who is red and who is above."""
+    begin_joint(model)
+    model.text_model.requires_grad_(False)
+
+
+def go_on(model: LatentDiffusion) -> None:
+    """Begin with the U-Net of `scenes-ldm-joint`, and the text encoder as `begin`."""
+    model.unet.load_state_dict(recipes.load("scenes-ldm-joint").unet.state_dict())
+    begin(model)
 
 
 def draw_captions(

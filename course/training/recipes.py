@@ -24,6 +24,7 @@ from course.models.configs import (
     DIGITS_UNET,
     SCENES_CLIP,
     SCENES_LDM,
+    SCENES_LDMS,
     SCENES_VAE,
     SCENES_VAE_64,
     SCENES_VAES,
@@ -109,6 +110,8 @@ class Recipe:
 LDM = Settings(steps=18_000, batch_size=96, learning_rate=1.5e-3, warmup=200, precision="bfloat16")
 DDPM = Settings(steps=36_000, batch_size=32, learning_rate=1.5e-3, warmup=200, precision="bfloat16")
 COMPILED = {"compile": True, "channels_last": True, "workers": 4}
+# What about ten minutes of one thread are enough for, by f.
+LDM_STEPS = {1: 1500, 2: 2000, 4: 2700, 8: 6400}
 LDM_GPU = {"steps": 40_000, "batch_size": 256, "warmup": 500, "channels_last": True, "workers": 8}
 RECIPES = {
     recipe.name: recipe
@@ -157,8 +160,15 @@ RECIPES = {
             "scenes-ldm",
             "Draws captioned scenes: latent diffusion on latents of scenes-vae, 32 x 32.",
             SCENES_LDM,
-            LDM,
+            replace(LDM, steps=13_000, learning_rate=1e-3),
             gpu=LDM_GPU,
+            stored="float16",
+        ),
+        Recipe(
+            "scenes-ldm-joint",
+            "The same with its text encoder trained along, which forgets who is above whom.",
+            SCENES_LDM,
+            LDM,
             stored="float16",
         ),
         Recipe(
@@ -177,6 +187,16 @@ RECIPES = {
             LDM,
             gpu=LDM_GPU,
             stored="float16",
+        ),
+        *(
+            Recipe(
+                f"scenes-ldm-f{f}",
+                f"Draws captioned scenes from ten minutes of training, f = {f}: to compare them.",
+                config,
+                replace(LDM, steps=LDM_STEPS[f], batch_size=32),
+                stored="float16",
+            )
+            for f, config in SCENES_LDMS.items()
         ),
         *(
             Recipe(

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import course
 from course.device import name as device_name
-from course.models.configs import SCENES_VAES
+from course.models.configs import SCENES_LDMS, SCENES_VAES
 from course.pipeline import published
 from course.sheet import png, sheet
 from course.training import autoencoder, checkpoint, contrastive, digits, latent, processes, recipes
@@ -154,17 +154,24 @@ def _compress(name: str, size: int = 32) -> Task:
     )
 
 
-def _describe(name: str) -> Task:
+def _describe(
+    name: str,
+    begin: Callable[[nn.Module], None] = latent.begin,
+    said: str = "the text encoder is scenes-clip's, frozen",
+    shift: float | int = latent.SHIFT,
+    each: int = 333,
+) -> Task:
     """Captions to pictures, by the pipeline of the recipe."""
     cpu, gpu = latent.CACHED.values()
+    autoencoder, _ = published.PIPELINES[name]
     return Task(
-        partial(latent.scenes_objective, name),
-        partial(latent.measure_latent, name=name),
+        partial(latent.scenes_objective, name, shift=shift),
+        partial(latent.measure_latent, each=each, name=name),
         f"captioned scenes of the split train, seed 0, the first {cpu:,} on a CPU and {gpu:,} on a "
-        f"GPU, as means of {published.PIPELINES[name][0]}; captions drawn anew for every batch; "
-        "the text encoder begins as scenes-clip's",
+        f"GPU, as {f'means of {autoencoder}' if autoencoder else 'pixels'}; captions drawn anew "
+        f"for every batch; {said}",
         sheet=partial(latent.draw_captions, name=name),
-        begin=latent.from_clip,
+        begin=begin,
     )
 
 
@@ -187,9 +194,23 @@ TASKS = {
     ),
     "scenes-vae": _compress("scenes-vae"),
     "scenes-vae-64": _compress("scenes-vae-64", 64),
-    "scenes-ldm": _describe("scenes-ldm"),
+    "scenes-ldm": _describe(
+        "scenes-ldm",
+        latent.go_on,
+        "begins with the U-Net of scenes-ldm-joint; the text encoder is scenes-clip's, frozen",
+    ),
+    "scenes-ldm-joint": _describe(
+        "scenes-ldm-joint",
+        latent.begin_joint,
+        "the text encoder begins as scenes-clip's and is trained along",
+        shift=1,
+    ),
     "scenes-ldm-64": _describe("scenes-ldm-64"),
-} | {f"scenes-vae-f{f}": _compress(f"scenes-vae-f{f}", 64 if f == 16 else 32) for f in SCENES_VAES}
+}
+TASKS |= {f"scenes-ldm-f{f}": _describe(f"scenes-ldm-f{f}", each=100) for f in SCENES_LDMS}
+TASKS |= {
+    f"scenes-vae-f{f}": _compress(f"scenes-vae-f{f}", 64 if f == 16 else 32) for f in SCENES_VAES
+}
 
 
 def _circumstances(device: torch.device, count: int) -> dict[str, Any]:
