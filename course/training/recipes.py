@@ -160,7 +160,7 @@ RECIPES = {
             "scenes-ldm",
             "Draws captioned scenes: latent diffusion on latents of scenes-vae, 32 x 32.",
             SCENES_LDM,
-            replace(LDM, steps=13_000, learning_rate=1e-3),
+            replace(LDM, steps=11_000, learning_rate=1e-3),
             gpu=LDM_GPU,
             stored="float16",
         ),
