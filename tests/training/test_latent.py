@@ -12,11 +12,11 @@ from course.data.scenes.layout import draw
 from course.data.scenes.render import render
 from course.diffusion import schedule
 from course.metrics.captions import CELLS
-from course.models.configs import SCENES_LDM
+from course.models.configs import SCENES_LDM, SCENES_LDMS
 from course.pipeline import published
 from course.training import checkpoint, latent, recipes, run
 from course.training.contrastive import LENGTH, scenes_tokenizer
-from course.training.fit import stream
+from course.training.fit import fit, stream
 
 COSINE = schedule.cosine()
 SCENES = draw(0, range(9), "train")
@@ -42,13 +42,16 @@ class Listens(nn.Module):
         return torch.full_like(xt, 0.25)
 
 
-def test_the_objective_written_out():
+@pytest.mark.parametrize("shift", [1, 3.0])
+def test_the_objective_written_out(shift):
     model, total = Listens(), 0.0
-    loss = latent.caption_objective(latents(), SCENES, COSINE, drop=0.5)(model, streams())
+    objective = latent.caption_objective(latents(), SCENES, COSINE, drop=0.5, shift=shift)
+    loss = objective(model, streams())
     ((xt, t, tokens),) = model.given
     said = []
     for row, s in enumerate(streams()):
-        index, step = int(s.integers(9)), int(s.integers(1000))
+        index, u = int(s.integers(9)), s.random()
+        step = int(1000 * shift * u / (1 - u + shift * u))
         noise = torch.from_numpy(s.standard_normal((2, 3, 5), np.float32))
         bits = s.integers(2**62, size=DESCRIBE_BITS + WRITE_BITS).tolist()
         said.append("" if s.random() < 0.5 else caption(SCENES[index], bits))
@@ -73,6 +76,24 @@ def test_captions_are_dropped(drop, low, high):
     assert low <= (tokens[:, 1] == scenes_tokenizer().end).sum() <= high
 
 
+def test_times_are_shifted_to_much_noise():
+    """The odds of a time are multiplied; the way back is the inverse."""
+    assert latent.shifted(0.0, 3) == 0
+    assert latent.shifted(0.5, 3) == pytest.approx(0.75)
+    for u in (0.1, 0.37, 0.9):
+        moved = latent.shifted(u, 2.5)
+        assert moved / (1 - moved) == pytest.approx(2.5 * u / (1 - u))
+        assert latent.shifted(moved, 1 / 2.5) == pytest.approx(u)
+        assert latent.shifted(u, 1) == pytest.approx(u)
+    model = Listens()
+    latent.caption_objective(latents(), SCENES, COSINE, shift=3)(model, streams(800))
+    t = model.given[0][1]
+    # Where u was 1/2, t is 750.
+    assert 340 < (t < 750).sum() < 460
+    assert 0 <= t.min() < 30
+    assert 990 < t.max() <= 999
+
+
 def test_latents_are_means_as_the_unet_sees_them():
     vae = recipes.load("scenes-vae")
     vae.config = type(vae.config)(**{**vars(vae.config), "scaling_factor": 0.3})
@@ -82,12 +103,54 @@ def test_latents_are_means_as_the_unet_sees_them():
     torch.testing.assert_close(found, want)
 
 
-def test_the_text_encoder_begins_as_that_of_clip():
+def test_what_trainings_begin_with():
     model, clip = recipes.build(SCENES_LDM), recipes.load("scenes-clip")
-    assert run.TASKS["scenes-ldm"].begin is latent.from_clip
-    latent.from_clip(model)
+    begins = [run.TASKS[f"scenes-ldm{end}"].begin for end in ("", "-joint", "-64", "-f4")]
+    assert begins == [latent.go_on, latent.begin_joint, latent.begin, latent.begin]
     tokens = scenes_tokenizer()(["a small red star"], LENGTH)
+    latent.begin_joint(model)
     assert torch.equal(model.text_model(tokens), clip.text_model(tokens))
+    assert all(p.requires_grad for p in model.parameters())
+    model = recipes.build(SCENES_LDM)
+    latent.begin(model)
+    assert torch.equal(model.text_model(tokens), clip.text_model(tokens))
+    assert not any(p.requires_grad for p in model.text_model.parameters())
+    assert all(p.requires_grad for p in model.unet.parameters())
+    latent.go_on(model)
+    assert torch.equal(model.text_model(tokens), clip.text_model(tokens))
+    joint = recipes.load("scenes-ldm-joint").unet.state_dict()
+    assert all(torch.equal(value, joint[name]) for name, value in model.unet.state_dict().items())
+
+
+def test_a_frozen_text_encoder_stays_as_it_is(tmp_path):
+    model = recipes.build(SCENES_LDM)
+    latent.begin(model)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    objective = latent.caption_objective(torch.randn(9, 4, 4, 6), SCENES, COSINE)
+    settings = recipes.Settings(steps=2, batch_size=3, warmup=0)
+    path = tmp_path / "state.safetensors"
+    stopped = fit(model, objective, settings, path=path, max_seconds=0, progress=False)
+    assert stopped.steps == 1
+    fitted = fit(model, objective, settings, path=path, resume=True, progress=False)
+    for name, value in fitted.ema.state_dict().items():
+        if name.startswith("text_model"):
+            assert torch.equal(value, before[name])
+    assert any(
+        not torch.equal(value, before[f"unet.{name}"])
+        for name, value in fitted.ema.unet.state_dict().items()
+    )
+
+
+def test_pixels_are_latents_of_an_autoencoder_that_changes_nothing():
+    made = published.assemble("scenes-ldm-f1", recipes.build(SCENES_LDMS[1]).eval())
+    images = render(SCENES)
+    assert torch.equal(latent.encoded(made.autoencoder, SCENES), images)
+    assert torch.equal(made.decode(images), images)
+    drawn = made(["a red star"], steps=2, size=(16, 24), progress=False).images
+    assert drawn.shape == (1, 3, 16, 24)
+    for f, config in SCENES_LDMS.items():
+        assert published.autoencoder_of(f"scenes-ldm-f{f}").f == f
+        assert config.unet.block_out_channels[-2:] == (96, 96)
 
 
 def test_pictures_of_captions_and_their_figures():
@@ -107,7 +170,9 @@ def test_pictures_of_captions_and_their_figures():
 def test_a_pipeline_by_name(monkeypatch):
     model = recipes.build(SCENES_LDM).eval()
     monkeypatch.setattr(recipes, "load", lambda name, load=recipes.load: model)
-    with pytest.raises(ValueError, match="name: expected one of scenes-ldm, scenes-ldm-64, came"):
+    with pytest.raises(
+        ValueError, match=r"name: expected one of scenes-ldm, .*scenes-ldm-f8, came"
+    ):
         pipeline.load("scenes-vae")
     monkeypatch.undo()
     with pytest.raises(ValueError, match=r"name: expected one of .*came 'nope'"):
@@ -152,3 +217,5 @@ def test_bad_arguments_are_named(no_typecheck):
         latent.caption_objective(latents(), SCENES[:8], COSINE)
     with pytest.raises(ValueError, match=r"drop: expected a share from 0 to 1, came 1\.5"):
         latent.caption_objective(latents(), SCENES, COSINE, 1.5)
+    with pytest.raises(ValueError, match="shift: expected a number above 0, came 0"):
+        latent.caption_objective(latents(), SCENES, COSINE, shift=0)
