@@ -14,6 +14,7 @@ from course.diffusion import schedule
 from course.metrics.captions import CELLS
 from course.models.configs import SCENES_LDM, SCENES_LDMS
 from course.pipeline import published
+from course.pipeline.score import score
 from course.training import checkpoint, latent, recipes, run
 from course.training.contrastive import LENGTH, scenes_tokenizer
 from course.training.fit import fit, stream
@@ -190,6 +191,20 @@ def test_a_pipeline_by_name(monkeypatch):
     assert torch.equal(told.tokens, trained.tokens)
     assert torch.equal(told.mask, trained.mask)
     assert torch.equal(told.added, trained.added)
+
+
+@pytest.mark.parametrize("name", ["scenes-ldm", "scenes-ldm-joint"])
+def test_what_is_committed_draws_as_well_as_its_card_says(name, record_property):
+    """Other captions and noises than those of the card, in two thirds of the steps."""
+    _, card = checkpoint.published(name)
+    found = score(pipeline.load(name), 40, steps=20, guidance_scale=3.0, seed=77)
+    for split, rows in found.items():
+        for things, row in rows.items():
+            told = card["metrics"][split][things]["right"]
+            error = (told * (1 - told) * (1 / 40 + 1 / 333)) ** 0.5
+            assert abs(row["right"] - told) < 4 * error + 0.03
+    shares = {split: [row["right"] for row in rows.values()] for split, rows in found.items()}
+    record_property("counts", f"{name}, shares of 40 right by split and number of things: {shares}")
 
 
 def test_weights_are_stored_rounded_and_measured_so(monkeypatch, tmp_path):
