@@ -125,6 +125,7 @@ def measure_captions(
     reconstruct: Callable[[Float[Tensor, "B 3 H W"]], Float[Tensor, "B 3 H W"]],
     each: int = 100,
     seed: int = 0,
+    cells: Sequence[tuple[str, int]] = CELLS,
 ) -> dict[str, Any]:
     """Scores by split and number of things, for a card.
 
@@ -133,13 +134,14 @@ def measure_captions(
         reconstruct: what the autoencoder keeps of pictures; the true ones show what can be reached.
         each: captions of each split and number of things.
         seed: of the first batch.
+        cells: splits and numbers of things.
 
     Returns:
         by split, by number of things: what `CaptionScore.as_json` has, and under "ceiling" the
         same of reconstructions of true pictures.
     """
-    figures: dict[str, Any] = {split: {} for split, _ in CELLS}
-    for split, things in CELLS:
+    figures: dict[str, Any] = {split: {} for split, _ in cells}
+    for split, things in cells:
         examples = questions(split, things, each)
         captions = [example.caption for example in examples]
         with torch.no_grad():

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from course.metrics.captions import measure_captions
+from course.metrics.captions import CELLS, measure_captions
 from course.pipeline.text_to_image import TextToImage
 
 
@@ -16,6 +16,7 @@ def score(
     steps: int,
     guidance_scale: float,
     seed: int = 0,
+    cells: Sequence[tuple[str, int]] = CELLS,
     watch: Callable[[int], object] = lambda count: None,
 ) -> dict[str, Any]:
     """What `measure_captions` finds, with the pipeline's own autoencoder as the ceiling.
@@ -26,6 +27,7 @@ def score(
         steps: of the sampler.
         guidance_scale: s = 1 + w.
         seed: of the first batch.
+        cells: splits and numbers of things.
         watch: called with the number of pictures of each batch that is drawn.
 
     Raises:
@@ -42,4 +44,4 @@ def score(
     def reconstruct(images: Tensor) -> Tensor:
         return draw.decode(draw.autoencoder.to_latents(images.to(weight)))
 
-    return measure_captions(pictures, reconstruct, each, seed)
+    return measure_captions(pictures, reconstruct, each, seed, cells)

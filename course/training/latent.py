@@ -13,9 +13,10 @@ from course.data.scenes.captions import caption
 from course.data.scenes.dataset import DESCRIBE_BITS, WRITE_BITS, CaptionedScenes
 from course.data.scenes.layout import draw
 from course.data.scenes.render import render
-from course.data.scenes.world import Scene
+from course.data.scenes.world import MOST_THINGS, Scene
 from course.diffusion.process import q_sample, velocity
 from course.diffusion.schedule import Schedule
+from course.metrics.captions import CELLS
 from course.models.autoencoder_kl import AutoencoderKL
 from course.models.latent_diffusion import LatentDiffusion
 from course.models.pixels import Pixels
@@ -94,9 +95,22 @@ def shifted(u: float, shift: float | int) -> float:
     return shift * u / (1 + (shift - 1) * u)
 
 
-def scenes_objective(name: str, device: torch.device, shift: float | int = SHIFT) -> Halves:
-    """What a recipe of `PIPELINES` learns, on latents of its autoencoder, computed once."""
-    scenes = draw(0, range(CACHED[device.type]), "train")
+def scenes_objective(
+    name: str, device: torch.device, shift: float | int = SHIFT, things: int = MOST_THINGS
+) -> Halves:
+    """What a recipe of `PIPELINES` learns, on latents of its autoencoder, computed once.
+
+    Args:
+        name: of the recipe.
+        device: that computes the latents.
+        shift: see `caption_objective`.
+        things: the most that there are in a scene.
+    """
+    scenes = [
+        scene
+        for scene in draw(0, range(CACHED[device.type]), "train")
+        if len(scene.things) <= things
+    ]
     autoencoder, size = published.autoencoder_of(name), published.PIPELINES[name][1].sample_size
     latents = encoded(autoencoder.to(device), scenes, size, device)
     return caption_objective(latents, scenes, published.latent_schedule(), shift=shift)
@@ -149,9 +163,12 @@ def draw_captions(
 
 
 def measure_latent(
-    model: LatentDiffusion, each: int = 333, name: str = "scenes-ldm"
+    model: LatentDiffusion,
+    each: int = 333,
+    name: str = "scenes-ldm",
+    cells: Sequence[tuple[str, int]] = CELLS,
 ) -> dict[str, Any]:
     """How often pictures show what captions say, by split and number of things."""
     sampler = f"DDIM, {STEPS} steps, eta 0, guidance scale {GUIDANCE_SCALE}"
-    pipeline = published.assemble(name, model)
-    return {"sampler": sampler} | score(pipeline, each, steps=STEPS, guidance_scale=GUIDANCE_SCALE)
+    options = {"steps": STEPS, "guidance_scale": GUIDANCE_SCALE, "cells": cells}
+    return {"sampler": sampler} | score(published.assemble(name, model), each, **options)

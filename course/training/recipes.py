@@ -191,7 +191,7 @@ RECIPES = {
         *(
             Recipe(
                 f"scenes-ldm-f{f}",
-                f"Draws captioned scenes from ten minutes of training, f = {f}: to compare them.",
+                f"Draws scenes of one thing after ten minutes, f = {f}: to compare them.",
                 config,
                 replace(LDM, steps=LDM_STEPS[f], batch_size=32),
                 stored="float16",

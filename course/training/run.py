@@ -6,7 +6,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -158,20 +158,29 @@ def _describe(
     name: str,
     begin: Callable[[nn.Module], None] = latent.begin,
     said: str = "the text encoder is scenes-clip's, frozen",
-    shift: float | int = latent.SHIFT,
-    each: int = 333,
+    **options: Any,
 ) -> Task:
-    """Captions to pictures, by the pipeline of the recipe."""
+    """Captions to pictures, by the pipeline of the recipe; options as `scenes_objective` has."""
     cpu, gpu = latent.CACHED.values()
     autoencoder, _ = published.PIPELINES[name]
     return Task(
-        partial(latent.scenes_objective, name, shift=shift),
-        partial(latent.measure_latent, each=each, name=name),
+        partial(latent.scenes_objective, name, **options),
+        partial(latent.measure_latent, name=name),
         f"captioned scenes of the split train, seed 0, the first {cpu:,} on a CPU and {gpu:,} on a "
         f"GPU, as {f'means of {autoencoder}' if autoencoder else 'pixels'}; captions drawn anew "
         f"for every batch; {said}",
         sheet=partial(latent.draw_captions, name=name),
         begin=begin,
+    )
+
+
+def _compare(name: str) -> Task:
+    """The same for scenes of one thing, which less training is enough for."""
+    task = _describe(name, shift=1, things=1)
+    return replace(
+        task,
+        measure=partial(latent.measure_latent, name=name, cells=[("test", 1)]),
+        data=f"{task.data}; of these, those of one thing",
     )
 
 
@@ -207,7 +216,7 @@ TASKS = {
     ),
     "scenes-ldm-64": _describe("scenes-ldm-64"),
 }
-TASKS |= {f"scenes-ldm-f{f}": _describe(f"scenes-ldm-f{f}", each=100) for f in SCENES_LDMS}
+TASKS |= {f"scenes-ldm-f{f}": _compare(f"scenes-ldm-f{f}") for f in SCENES_LDMS}
 TASKS |= {
     f"scenes-vae-f{f}": _compress(f"scenes-vae-f{f}", 64 if f == 16 else 32) for f in SCENES_VAES
 }

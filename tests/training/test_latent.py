@@ -168,6 +168,30 @@ def test_pictures_of_captions_and_their_figures():
             assert row["ceiling"]["right"] == 1
 
 
+def test_only_some_captions_are_asked_for():
+    model = recipes.build(SCENES_LDM).eval()
+    figures = latent.measure_latent(model, each=2, cells=[("new_pairs", 2)])
+    assert figures["new_pairs"].keys() == {"2"}
+    assert figures.keys() == {"sampler", "new_pairs"}
+
+
+def test_what_compares_f_learns_scenes_of_one_thing(monkeypatch):
+    monkeypatch.setitem(latent.CACHED, "cpu", 30)
+    seen = []
+    monkeypatch.setattr(
+        latent, "caption_objective", lambda *given, **more: seen.append((given, more))
+    )
+    for name in ("scenes-ldm-f2", "scenes-ldm"):
+        run.TASKS[name].objective(torch.device("cpu"))
+    ((small, scenes, _), options), ((large, all_scenes, _), others) = seen
+    assert options == {"shift": 1}
+    assert others == {"shift": 3.0}
+    assert all_scenes == draw(0, range(30), "train")
+    assert scenes == [scene for scene in all_scenes if len(scene.things) == 1]
+    assert small.shape == (len(scenes), 4, 16, 16)
+    assert large.shape == (30, 4, 8, 8)
+
+
 def test_a_pipeline_by_name(monkeypatch):
     model = recipes.build(SCENES_LDM).eval()
     monkeypatch.setattr(recipes, "load", lambda name, load=recipes.load: model)
