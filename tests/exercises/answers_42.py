@@ -15,7 +15,7 @@ _BETA = "(1 - alpha_bar / alpha_bar_prev)"
 _POSTERIOR = f"(1 - alpha_bar_prev) / (1 - alpha_bar) * {_BETA}"
 _ON_TOP = f"return {_START}"
 
-_SCALES = "(0.0, 0.4, 1.0, 2.5, 7.5, 20.0)"
+_SCALES = "(-1.5, 0.0, 0.4, 1.0, 2.5, 7.5, 20.0)"
 _DRAWN = "2 * torch.randn(2, 3, 4, 5, generator=generator, dtype=torch.float64)"
 _WANT = "eps_null + scale * (eps_cond - eps_null)"
 _CLOSE = "torch.allclose(formula(eps_null, eps_cond, scale), want)"
@@ -32,6 +32,13 @@ def _return(expression):
 
 MUTANTS = {
     "guided_noise": [
+        ("+ scale *", "+ min(scale, 50) *", "the scale is held at 50"),
+        (_GUIDED, f"({_GUIDED}).clamp(-1000, 1000)", "got"),
+        (
+            "    both =",
+            "    if scale == 1:\n        return model(xt, t, context)\n    both =",
+            "the model is told",
+        ),
         (_GUIDED, "eps_context + scale * (eps_context - eps_null)", "this is the scale s + 1"),
         (_GUIDED, "(1 + scale) * eps_context - scale * eps_null", "this is the scale s + 1"),
         ("+ scale *", "+ (scale - 1) *", "this is the scale s - 1"),
@@ -205,6 +212,13 @@ MUTANTS = {
         (_GUIDED, f"{_GUIDED} + 0.01 * torch.randn_like(xt)", "two calls with the same inputs"),
     ],
     "guided_ddim_step": [
+        ("eps - scale *", "eps - min(scale, 100) *", "the scale is held at 100"),
+        ("eps - scale *", "eps - (scale if scale < 30 else 0) *", "got"),
+        (
+            "return alpha_bar_prev",
+            "if alpha_bar_prev < alpha_bar:\n        return xt\n    return alpha_bar_prev",
+            "got",
+        ),
         (_HAT, _HAT.replace("eps -", "eps +"), "the gradient is added"),
         (
             _ROOT,
@@ -329,6 +343,7 @@ MUTANTS = {
         (_SCALES, "(0.4, 1.0, 2.5, 7.5, 20.0)", "try s = 0, too"),
         (_SCALES, "(0.0, 1.0, 2.5, 7.5, 20.0)", "try scales below 1, between 0 and 1, too"),
         (_SCALES, "(0.0, 0.4, 1.0, 2.5, 7.5)", "try large scales, above 10, too"),
+        (_SCALES, "(0.0, 0.4, 1.0, 2.5, 7.5, 20.0)", "try scales below 0, too: any finite one"),
         (_SCALES, "(0.0, 1.0, 2.0, 3.0, 7.0, 20.0)", "try scales"),
         (_DRAWN, _DRAWN.replace("2, 3, 4, 5", "2, 1, 4, 5"), "try several samples that differ"),
         (
@@ -493,10 +508,10 @@ def referee_guidance(formula):
     generator = torch.Generator().manual_seed(4)
     for trial in range(60):
         null, cond = 4 * torch.randn(2, 3, 2, generator=generator)
-        s = [0.0, 1.0, 0.5, 15.0, 3][trial % 5] if trial < 20 else trial / 7
+        s = [0.0, 1.0, -0.5, 15.0, 3][trial % 5] if trial < 20 else trial / 7
         w = s - 1
         want = (1 + w) * cond.double() - w * null.double()
-        if (formula(null, cond, s).double() - want).abs().max() > 1e-4 * (1 + s):
+        if (formula(null, cond, s).double() - want).abs().max() > 1e-4 * (1 + abs(s)):
             return False
     return True
 """,
@@ -507,7 +522,7 @@ def referee_guidance(formula):
     generator = torch.Generator().manual_seed(4)
     null, cond = 5 * torch.randn(2, 4, 1, 2, 2, generator=generator, dtype=torch.float64)
     nothing = torch.zeros_like(one)
-    for s in (0.0, 0.25, 1.0, 1.5, 4.0, 11.0, 40.0):
+    for s in (-2.0, 0.0, 0.25, 1.0, 1.5, 4.0, 11.0, 40.0):
         told = formula(nothing, one, s)
         untold = formula(one, nothing, s)
         if not torch.allclose(told, s * one) or not torch.allclose(untold, (1 - s) * one):
@@ -519,7 +534,7 @@ def referee_guidance(formula):
         """
 def referee_guidance(formula):
     # On plain numbers and on a few vectors.
-    for s in (0, 0.3, 1, 2.5, 7, 30.0):
+    for s in (-1, 0, 0.3, 1, 2.5, 7, 30.0):
         for null, cond in ((2.0, 5.0), (-3.0, 8.5), (7.0, -9.0)):
             if not math.isclose(formula(null, cond, s), null + s * (cond - null), abs_tol=1e-3):
                 return False

@@ -94,7 +94,7 @@ GUIDANCE_MISTAKES = {
 # Right for some scales.
 SCALE_CHANGES = {
     f"the scale is held at {top:g}, the largest that is let through": partial(min, top)
-    for top in (1, 2, 3, 5, 7.5, 8, 9, 10, 12, 15, 20)
+    for top in (1, 2, 3, 5, 7.5, 8, 9, 10, 12, 15, 20, 50, 100)
 } | {
     "a scale below 1 is taken for 1": partial(max, 1.0),
     "a scale below 0 is taken for 0": partial(max, 0.0),

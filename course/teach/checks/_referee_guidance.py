@@ -162,6 +162,10 @@ _WRONG = {
             "a scale held at 10": _with(lambda s: min(s, 10.0)),
             "s put in for w above 10": _if(lambda s: s > 10),
         },
+        "try scales below 0, too: any finite one": {
+            "a scale below 0 taken for 0": _with(lambda s: max(s, 0.0)),
+            "a scale below 0 without its sign": _with(abs),
+        },
     },
     "a result brought to another size": {
         "try a scale far above 1 and look at the size of the result": {

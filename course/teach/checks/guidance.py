@@ -137,6 +137,8 @@ def guided_noise(candidate, draw):
     other = (*inputs[:4], 13 if inputs[4] != 13 else 11, scale)
     yield _told("one call, another number for no class", candidate, calls, other)
     yield looks("another number for no class", other)
+    yield _told("one call at the scale 0, too", candidate, calls, (*inputs[:5], 0.0))
+    yield _told("one call at the scale 1, too", candidate, calls, (*inputs[:5], 1.0))
     name, one = "the scale 1: the prediction with the class", (*inputs[:5], 1.0)
     yield looks(name, one, {f"at {name}, not without": of_noise(lambda null, cond, s: null)})
     name, zero = "the scale 0: the prediction without a class", (*inputs[:5], 0.0)
@@ -144,6 +146,7 @@ def guided_noise(candidate, draw):
     yield looks("the scale 2, a whole number", (*inputs[:5], 2))
     large = draw.integer(25, 40) + 0.5
     yield looks(f"a scale of {large:g}", drawn(b, (c, h, w), large)[0], by_scale | wrong)
+    yield looks("a scale of 1,000", drawn(b, (c, h, w), 1e3)[0], by_scale | wrong)
     yield looks("a scale below 0", drawn(b, (c, h, w), -scale)[0], by_scale | wrong)
     inputs, calls = drawn(1, (1, h, w), scale)
     yield _told("one call, on one picture", candidate, calls, inputs)
@@ -192,6 +195,7 @@ def guided_ddim_step(candidate, draw):
     yield looks("scale 1", drawn(shape, 1.0, levels))
     yield looks("a scale below 1", drawn(shape, scale / 8, levels, wrap=tensor), by_scale)
     yield looks("a scale of 25, a whole number", drawn(shape, 25, levels, wrap=tensor), by_scale)
+    yield looks("a scale of 1,000", drawn(shape, 1e3, levels, wrap=tensor), by_scale)
     yield looks("a scale below 0: away from the class", drawn(shape, -scale, levels), by_scale)
     name = "the last step, alpha_bar_prev = 1: it ends at the guided x_0"
     last = (float(draw.uniform(0.9, 0.99)), 1.0)
@@ -200,6 +204,7 @@ def guided_ddim_step(candidate, draw):
     first = (1e-4, float(draw.uniform(0.001, 0.01)))
     yield looks("a first step, alpha_bar nearly 0", drawn(shape, scale, first, wrap=tensor))
     yield looks("a short step, alpha_bar nearly 1", drawn(shape, scale, (0.9995, 0.9999)))
+    yield looks("a step back, to more noise", drawn(shape, scale, levels[::-1], wrap=tensor))
     yield looks("no step at all", drawn(shape, scale, levels[:1] * 2, wrap=tensor))
     xt, *rest = drawn((b, b, h, h), scale, levels, wrap=tensor)
     yield looks("squares of large numbers", (1e3 * xt, *rest))
@@ -215,9 +220,9 @@ def guided_ddim_step(candidate, draw):
 
 
 def _referee_guidance(formula):
-    """Accept a formula if it is right at scales from 0 to 30, for pictures of some size."""
+    """Accept a formula if it is right at scales from -1.5 to 30, for pictures of some size."""
     generator = torch.Generator().manual_seed(0)
-    for scale in (0.0, 0.3, 1.0, 1.7, 4.0, 7.5, 12.5, 30.0):
+    for scale in (-1.5, 0.0, 0.3, 1.0, 1.7, 4.0, 7.5, 12.5, 30.0):
         pair = 2 * torch.randn(2, 3, 2, 4, 5, generator=generator, dtype=torch.float64)
         if not torch.allclose(formula(*pair, scale), right_guidance(*pair, scale)):
             return False
