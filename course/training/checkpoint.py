@@ -81,12 +81,25 @@ def published(name: str) -> tuple[Path, dict[str, Any]]:
     Raises:
         CheckpointError: they are not there.
     """
+    path = _published(name, ".safetensors")
+    return path, card(name)
+
+
+def card(name: str) -> dict[str, Any]:
+    """The committed card of a recipe, the weights of which may not be kept.
+
+    Raises:
+        CheckpointError: it is not there.
+    """
+    return json.loads(_published(name, ".json").read_text())
+
+
+def _published(name: str, suffix: str) -> Path:
     home = Path(os.environ.get("COURSE_HOME") or Path(course.__file__).parents[1])
-    path = home / "data" / "checkpoints" / f"{name}.safetensors"
-    card = path.with_suffix(".json")
-    if not path.is_file() or not card.is_file():
+    path = home / "data" / "checkpoints" / f"{name}{suffix}"
+    if not path.is_file():
         raise CheckpointError(
-            f"{name}: expected {path} and its card {card.name}. Set COURSE_HOME to a clone of the "
-            "course, or train it: python -m course train " + name
+            f"{name}: expected {path}. Set COURSE_HOME to a clone of the course, or train it: "
+            f"python -m course train {name}"
         )
-    return path, json.loads(card.read_text())
+    return path

@@ -15,6 +15,8 @@ import answers_35
 import answers_41
 import answers_42
 import answers_51
+import answers_52
+import answers_54
 import mutants
 import pytest
 from masters import WRITTEN, body, define
@@ -36,6 +38,8 @@ ANSWERS = (
     answers_41,
     answers_42,
     answers_51,
+    answers_52,
+    answers_54,
 )
 MUTANTS, ALTERNATIVES = dict(mutants.MUTANTS), dict(alternatives.ALTERNATIVES)
 for answers in ANSWERS:

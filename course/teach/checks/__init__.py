@@ -8,7 +8,9 @@ from course.teach.checks import (
     ddpm_loss,
     forward_diffusion,
     guidance,
+    latent_diffusion,
     layers,
+    prompt_studio,
     receptive_fields,
     sampling,
     sampling_faster,
@@ -39,6 +41,8 @@ EXERCISES: dict[str, Exercise] = {
         text_encoder,
         guidance,
         autoencoder_kl,
+        latent_diffusion,
+        prompt_studio,
     )
     for found in vars(notebook).values()
     if isinstance(found, Exercise)

@@ -8,7 +8,7 @@ from torch import nn
 
 from course.teach.exercise import DIFFERS, Property, agrees, decides
 
-_ERRORS = (RuntimeError, IndexError, TypeError)
+_ERRORS = (RuntimeError, IndexError, TypeError, ValueError)
 
 
 def recognised(name, candidate, inputs, want, wrong, axes="B C H W"):
