@@ -311,7 +311,7 @@ def curve(
 
 @app.command()
 def bench(
-    what: Annotated[str, typer.Argument(help="Which: unet, attention, conditional.")],
+    what: Annotated[str, typer.Argument(help="Which: unet, attention, conditional, ldm.")],
     rounds: Annotated[int, typer.Option(min=1, help="How often each is timed.")] = 20,
     threads: Annotated[
         int | None, typer.Option(min=1, help="Of PyTorch.", show_default="as PyTorch has it")

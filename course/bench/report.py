@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from course.bench.attention import attention
+from course.bench.latent import ldm
 from course.bench.measure import BenchError, Pair, Row, measure, memory_name
 from course.bench.unet import conditional, unet
 
@@ -18,6 +19,7 @@ BENCHES: dict[str, tuple[Callable[[torch.device], Iterator[Pair]], str]] = {
     "unet": (unet, "diffusers"),
     "attention": (attention, "diffusers"),
     "conditional": (conditional, "diffusers"),
+    "ldm": (ldm, "diffusers"),
 }
 
 

@@ -63,6 +63,11 @@ def unet_options(config: UNetConfig) -> dict[str, Any]:
     }
     if config.cross_attention_dim is None:
         return options | {"add_attention": False}
+    if config.projection_class_embeddings_input_dim is not None:
+        options |= {
+            "class_embed_type": "simple_projection",
+            "projection_class_embeddings_input_dim": config.projection_class_embeddings_input_dim,
+        }
     return options | {
         "cross_attention_dim": config.cross_attention_dim,
         # So it is named there: the number of heads.

@@ -9,11 +9,13 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
-from course.bench import attention, measure, report, sides, unet
+from course.bench import attention, latent, measure, report, sides, unet
 from course.bench.measure import BenchError, Pair, Side
 from course.bench.unet import UNetCase
 from course.cli import app
 from course.diffusion.guidance import classifier_free
+from course.models.clip_text import CLIPTextConfig
+from course.models.latent_diffusion import LatentDiffusionConfig
 from course.models.unet_config import UNetConfig
 from course.training import recipes
 
@@ -37,11 +39,31 @@ TINY_WORDS = {
     )
 }
 
+SMALL_LDM = LatentDiffusionConfig(
+    UNetConfig(
+        2,
+        2,
+        (4, 8),
+        1,
+        2,
+        resnet_time_scale_shift="scale_shift",
+        zero_init=True,
+        cross_attention_dim=6,
+        num_attention_heads=2,
+        attention_levels=(0, 1),
+        projection_class_embeddings_input_dim=6,
+    ),
+    CLIPTextConfig(30, 6, 8, 1, 2, 16, eos_token_id=29),
+)
+
 
 @pytest.fixture
 def tiny(monkeypatch):
     monkeypatch.setattr(unet, "UNET_CASES", TINY)
     monkeypatch.setattr(unet, "CONDITIONAL_CASES", TINY_WORDS)
+    monkeypatch.setattr(latent, "LDM_CASES", {"small": (SMALL_LDM, 6)})
+    monkeypatch.setattr(latent, "BATCHES", (1, 3))
+    monkeypatch.setattr(latent, "STEPS", 5)
     monkeypatch.setattr(attention, "CHANNELS", 32)
     monkeypatch.setattr(attention, "SIZE", (3, 2))
 
@@ -225,6 +247,7 @@ def test_the_unet_bench_reports_all_it_measured(tiny, tmp_path, monkeypatch):
             ],
         ),
         ("attention", ["inference", "train step"] * 3),
+        ("ldm", ["5 steps, batch 1", "5 steps, batch 3"]),
     ],
 )
 def test_words_are_looked_at_as_diffusers_does(what, works, tiny, tmp_path):
@@ -235,14 +258,18 @@ def test_words_are_looked_at_as_diffusers_does(what, works, tiny, tmp_path):
     assert [row["work"] for row in json.loads(file.read_text())["rows"]] == works
 
 
-def test_another_scale_of_guidance_is_noticed(tiny, monkeypatch):
+@pytest.mark.parametrize(
+    ("module", "what", "where"),
+    [(unet, "conditional", "words, 30 steps, batch 2"), (latent, "ldm", "small, 5 steps, batch 1")],
+)
+def test_another_scale_of_guidance_is_noticed(tiny, monkeypatch, module, what, where):
     def other(model, context, null, scale):
-        return classifier_free(model, context, null, scale + 0.1)
+        return classifier_free(model, context, null, scale + 2)
 
-    monkeypatch.setattr(unet, "classifier_free", other)
-    result = run(app, ["bench", "conditional", "--rounds", "1"])
+    monkeypatch.setattr(module, "classifier_free", other)
+    result = run(app, ["bench", what, "--rounds", "1"])
     assert result.exit_code == 2
-    assert "words, 30 steps, batch 2: ours and theirs differ" in result.stderr
+    assert f"{where}: ours and theirs differ" in result.stderr
 
 
 def test_other_weights_are_noticed(tiny, monkeypatch):
@@ -269,7 +296,7 @@ def test_a_missing_library_is_one_line_that_says_what_to_install(monkeypatch):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("une", "there is no bench 'une'; there are unet, attention, conditional"),
+        ("une", "there is no bench 'une'; there are unet, attention, conditional, ldm"),
         ("unet --json nowhere/a.json", "there is no folder nowhere for a.json"),
         ("unet --rounds 0", "--rounds"),
         ("unet --threads 0", "--threads"),

@@ -82,14 +82,7 @@ def options(config):
 
 def conditional(config):
     """Diffusers' conditional U-Net of that configuration."""
-    more = {}
-    if config.projection_class_embeddings_input_dim is not None:
-        width = config.projection_class_embeddings_input_dim
-        more = {
-            "class_embed_type": "simple_projection",
-            "projection_class_embeddings_input_dim": width,
-        }
-    return diffusers.UNet2DConditionModel(**options(config), **more)
+    return diffusers.UNet2DConditionModel(**options(config))
 
 
 def context_of(config, batch=3, masked=False):
