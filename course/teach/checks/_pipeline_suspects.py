@@ -4,13 +4,21 @@ import torch
 
 FAULTS = ("none", "w for s", "exchanged", "never null", "guided x0", "not scaled", "once")
 HINTS = {
-    "none": "what you compare with is wrong, or your numbers are so large that they are clamped",
+    "none": (
+        "what you compare with is wrong, your comparison is too strict, or your numbers are so "
+        "large that the picture is clamped"
+    ),
     "w for s": "compare with the scale s + 1, at a scale that is neither 0 nor 1",
     "exchanged": "with a scale above 1 it runs away from what is told; told and null must differ",
-    "never null": "null makes no difference at any scale: let the model answer otherwise to it",
-    "guided x0": "the scale stands before z_0: at scale 1 it can't be seen",
+    "never null": (
+        "it comes out as at scale 1, whatever the scale: let your model answer otherwise to null"
+    ),
+    "guided x0": (
+        "the scale stands before z_0, even where told and null predict the same noise; at scale 1 "
+        "it can't be seen"
+    ),
     "not scaled": "only the factor is missing: take one that is not 1",
-    "once": "only the first step is guided: take at least two steps",
+    "once": "only the first step is guided: take at least two steps, and a scale that is not 1",
 }
 
 
@@ -31,6 +39,12 @@ def _apart(model, x, i, told, null):
     return model(x, i, null), model(x, i, told)
 
 
+def _apart_turned(model, x, i, told, null):
+    """In two calls, the caption first."""
+    with_told = model(x, i, told)
+    return model(x, i, null), with_told
+
+
 def _interleaved(model, x, i, told, null):
     """In one call, sample by sample."""
     contexts = torch.stack([null, told], 1).flatten()
@@ -38,38 +52,49 @@ def _interleaved(model, x, i, told, null):
     return found[::2], found[1::2]
 
 
-def _sampler(fault, predictions, weighted=False):
-    """A sampler with a fault; `weighted` writes the guided noise as a weighted sum."""
+def _difference(null, told, s):
+    return null + s * (told - null)
+
+
+def _weighted(null, told, s):
+    return s * told + (1 - s) * null
+
+
+def _beyond(null, told, s):
+    return told + (s - 1) * (told - null)
+
+
+def _sampler(fault, predictions, guided=_difference, spare=False):
+    """A sampler with a fault; a `spare` one makes no call whose answer it does not use."""
 
     def draw(model, decode, x, told, null, scale, alpha_bar, factor):
         last = len(alpha_bar) - 1
+        empty = told if fault == "never null" else null
+        s = scale + 1 if fault == "w for s" else scale
+        grown = scale if fault == "guided x0" else 1
         for i in range(last, -1, -1):
-            bar = alpha_bar[i]
-            then = alpha_bar[i - 1] if i else torch.ones_like(bar)
-            empty = told if fault == "never null" else null
-            eps_null, eps_told = predictions(model, x, i, told, empty)
-            if fault == "exchanged":
-                eps_null, eps_told = eps_told, eps_null
-            s = scale + 1 if fault == "w for s" else scale
-            if fault == "guided x0" or (fault == "once" and i < last):
-                eps = eps_told
-            elif weighted:
-                eps = s * eps_told + (1 - s) * eps_null
+            bar, then = alpha_bar[i], alpha_bar[i - 1] if i else 1
+            alone = fault == "guided x0" or (fault == "once" and i < last)
+            if alone and spare:
+                eps = model(x, i, told)
             else:
-                eps = eps_null + s * (eps_told - eps_null)
-            z0 = (x - (1 - bar).sqrt() * eps) / bar.sqrt()
-            z0 = scale * z0 if fault == "guided x0" else z0
-            x = then.sqrt() * z0 + (1 - then).sqrt() * eps
+                eps_null, eps_told = predictions(model, x, i, told, empty)
+                if fault == "exchanged":
+                    eps_null, eps_told = eps_told, eps_null
+                eps = eps_told if alone else guided(eps_null, eps_told, s)
+            z0 = grown * (x - (1 - bar) ** 0.5 * eps) / bar**0.5
+            x = then**0.5 * z0 + (1 - then) ** 0.5 * eps
         return decode(x if fault == "not scaled" else x / factor).clamp(-1, 1)
 
     return draw
 
 
 _WRITINGS = {
-    "one call for both": (_both, False),
-    "the caption first": (_turned, True),
-    "two calls": (_apart, False),
-    "sample by sample": (_interleaved, True),
+    "one call for both": (_both,),
+    "one call, the caption first": (_turned, _weighted, True),
+    "two calls": (_apart, _beyond, True),
+    "two calls, the caption first": (_apart_turned, _weighted),
+    "one call, sample by sample": (_interleaved, _beyond),
 }
 SUSPECTS = [
     (
