@@ -115,6 +115,9 @@ class Studio:
         draw: the pipeline.
         caption: that it begins with.
         seed: that it begins with.
+
+    Raises:
+        ValueError: that is no pipeline, or no scene can be so.
     """
 
     def __init__(
@@ -123,6 +126,9 @@ class Studio:
         caption: str = "a small red star above a large blue circle on grey",
         seed: int = 0,
     ):
+        if not isinstance(draw, TextToImage):
+            raise ValueError(f"draw: expected a TextToImage, as pipeline.load gives, came {draw!r}")
+        check_request(caption)
         self.pipeline, self.caption, self.seed = draw, caption, seed
 
     def draw(
