@@ -26,8 +26,8 @@ STEPS, GUIDANCE_SCALE, TOKENS = 25, 3.0, 16
 def ldm(device: torch.device) -> Iterator[Pair]:
     """Guided DDIM from noise to latents with the same weights: v-prediction, cosine schedule, the
     tokens of a text and its vector. Ours as `TextToImage` does it (keys and values once, weights
-    packed), theirs as their pipelines do it. Captions fill all tokens, since diffusers' layout of
-    the batch has no mask; text encoder and decoder, the same for both, are left out.
+    packed), theirs as their pipelines do it, without a mask: captions fill all tokens. Text encoder
+    and decoder, the same for both, are left out.
     """
     for name, (config, size) in LDM_CASES.items():
         ours, theirs = _networks(config, device)

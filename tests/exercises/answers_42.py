@@ -213,7 +213,7 @@ MUTANTS = {
     ],
     "guided_ddim_step": [
         ("eps - scale *", "eps - min(scale, 100) *", "the scale is held at 100"),
-        ("eps - scale *", "eps - (scale if scale < 30 else 0) *", "got"),
+        ("eps - scale *", "eps - (scale if scale < 30 else 0) *", "there is no guidance at all"),
         (
             "return alpha_bar_prev",
             "if alpha_bar_prev < alpha_bar:\n        return xt\n    return alpha_bar_prev",
