@@ -75,6 +75,7 @@ def evaluate(recipe: str, *, each: int, steps: int, guidance_scale: float, seed:
             steps=steps,
             guidance_scale=guidance_scale,
             seed=seed,
+            cells=CELLS,
             watch=bar.update,
         )
     print(table(figures))

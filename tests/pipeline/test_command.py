@@ -11,7 +11,6 @@ from course.pipeline import command
 def test_a_pipeline_is_evaluated(monkeypatch, capsys):
     """It draws the scene of the second question whatever is asked for."""
     cells = [("test", 1), ("new_relations", 2)]
-    monkeypatch.setattr(captions, "CELLS", cells)
     monkeypatch.setattr(command, "CELLS", cells)
     questions = captions.questions("test", 1, 5)
     latent = 2 * render([questions[1].scene]).double()
