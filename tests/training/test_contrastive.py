@@ -48,7 +48,8 @@ def test_what_fills_up_does_not_count():
     tokens = contrastive.scenes_tokenizer()(sentences, LENGTH)
     short = contrastive.trimmed(tokens)
     assert short.shape[1] < LENGTH
-    assert (short == contrastive.scenes_tokenizer().end).sum(1).min() == 1
+    assert short.shape[1] % 4 == 0
+    assert 1 <= (short == contrastive.scenes_tokenizer().end).sum(1).min() <= 4
     torch.testing.assert_close(model.encode_text(short), model.encode_text(tokens))
 
 
