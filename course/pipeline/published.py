@@ -26,6 +26,7 @@ SCENES = TextToImageConfig(
 PIPELINES = {
     "scenes-ldm": ("scenes-vae", SCENES),
     "scenes-ldm-joint": ("scenes-vae", SCENES),
+    "scenes-ldm-frozen": ("scenes-vae", SCENES),
     "scenes-ldm-64": ("scenes-vae-64", replace(SCENES, sample_size=64)),
 } | {f"scenes-ldm-f{f}": (f"scenes-vae-f{f}" if f > 1 else None, SCENES) for f in SCENES_LDMS}
 

@@ -153,6 +153,11 @@ def go_on(model: LatentDiffusion) -> None:
     begin(model)
 
 
+def begin_frozen(model: LatentDiffusion) -> None:
+    """Begin as `scenes-ldm-frozen`, whose U-Net hears order; its text encoder is trained along."""
+    model.load_state_dict(recipes.load("scenes-ldm-frozen").state_dict())
+
+
 def draw_captions(
     model: LatentDiffusion, count: int = 36, name: str = "scenes-ldm"
 ) -> Float[Tensor, "N 3 H W"]:

@@ -160,8 +160,8 @@ RECIPES = {
             "scenes-ldm",
             "Draws captioned scenes: latent diffusion on latents of scenes-vae, 32 x 32.",
             SCENES_LDM,
-            replace(LDM, steps=11_000, learning_rate=1e-3),
-            gpu=LDM_GPU,
+            replace(LDM, steps=7000, learning_rate=5e-4),
+            gpu=LDM_GPU | {"learning_rate": 1e-3},
             stored="float16",
         ),
         Recipe(
@@ -169,6 +169,13 @@ RECIPES = {
             "The same with its text encoder trained along, which forgets who is above whom.",
             SCENES_LDM,
             LDM,
+            stored="float16",
+        ),
+        Recipe(
+            "scenes-ldm-frozen",
+            "The same, its text encoder frozen as scenes-clip's, which can't tell some backgrounds apart.",
+            SCENES_LDM,
+            replace(LDM, steps=11_000, learning_rate=1e-3),
             stored="float16",
         ),
         Recipe(

@@ -205,14 +205,20 @@ TASKS = {
     "scenes-vae-64": _compress("scenes-vae-64", 64),
     "scenes-ldm": _describe(
         "scenes-ldm",
-        latent.go_on,
-        "begins with the U-Net of scenes-ldm-joint; the text encoder is scenes-clip's, frozen",
+        latent.begin_frozen,
+        "begins as scenes-ldm-frozen; the text encoder is trained along",
+        shift=2,
     ),
     "scenes-ldm-joint": _describe(
         "scenes-ldm-joint",
         latent.begin_joint,
         "the text encoder begins as scenes-clip's and is trained along",
         shift=1,
+    ),
+    "scenes-ldm-frozen": _describe(
+        "scenes-ldm-frozen",
+        latent.go_on,
+        "begins with the U-Net of scenes-ldm-joint; the text encoder is scenes-clip's, frozen",
     ),
     "scenes-ldm-64": _describe("scenes-ldm-64"),
 }
