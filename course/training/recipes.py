@@ -160,7 +160,7 @@ RECIPES = {
             "scenes-ldm",
             "Draws captioned scenes: latent diffusion on latents of scenes-vae, 32 x 32.",
             SCENES_LDM,
-            replace(LDM, steps=7000, learning_rate=5e-4),
+            replace(LDM, steps=4000, learning_rate=5e-4),
             gpu=LDM_GPU | {"learning_rate": 1e-3},
             stored="float16",
         ),
