@@ -508,7 +508,7 @@ def referee_guidance(formula):
     generator = torch.Generator().manual_seed(4)
     for trial in range(60):
         null, cond = 4 * torch.randn(2, 3, 2, generator=generator)
-        s = [0.0, 1.0, -0.5, 15.0, 3][trial % 5] if trial < 20 else trial / 7
+        s = [0.0, 1.0, -0.5, 15.0, 3][trial % 5] if trial < 20 else (trial - 18) / 7
         w = s - 1
         want = (1 + w) * cond.double() - w * null.double()
         if (formula(null, cond, s).double() - want).abs().max() > 1e-4 * (1 + abs(s)):

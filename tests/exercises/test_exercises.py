@@ -68,6 +68,7 @@ def run_cell(written, function):
 
 def test_notebooks_and_checks_name_the_same_exercises():
     assert set(WRITTEN) == set(EXERCISES) == set(ALTERNATIVES) == set(MUTANTS)
+    assert all(len(given) >= 2 for given in ALTERNATIVES.values())
 
 
 def test_an_exercise_is_whole(written):
@@ -88,9 +89,13 @@ def test_the_solution_passes(written):
         assert all(p.passed for p in EXERCISES[written.name].run(solution, seed))
 
 
-@pytest.mark.parametrize("which", [0, 1])
-def test_other_right_answers_pass(written, which):
-    answer = define(ALTERNATIVES[written.name][which], written.name)
+@pytest.mark.parametrize(
+    ("name", "which"),
+    [(name, k) for name, given in ALTERNATIVES.items() for k in range(len(given))],
+)
+def test_other_right_answers_pass(name, which):
+    written = WRITTEN[name]
+    answer = define(ALTERNATIVES[name][which], name)
     assert run_cell(written, answer) is answer
     for seed in SEEDS:
         assert all(p.passed for p in EXERCISES[written.name].run(answer, seed))
