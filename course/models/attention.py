@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
-from einops import rearrange
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -184,14 +183,14 @@ class Attention(nn.Module):
         else:
             out, probabilities = attention(q, k, v, mask)
             self.record(probabilities)
-        return self.to_out[0](rearrange(out, "b heads n d -> b n (heads d)"))
+        return self.to_out[0](out.transpose(1, 2).flatten(2))
 
     def keys_values(self, tokens: Tokens) -> tuple[Heads, Heads]:
         """Keys and values of tokens, `(B, heads, M, dim_head)` each."""
         return self._split(self.to_k(tokens)), self._split(self.to_v(tokens))
 
     def _split(self, x: Float[Tensor, "B N _"]) -> Heads:
-        return rearrange(x, "b n (heads d) -> b heads n d", heads=self.heads)
+        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
 
     def _check(self, x: Tensor, tokens: Tensor | None) -> None:
         _check_tokens("x", x, self.to_q.in_features)

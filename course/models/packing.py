@@ -2,7 +2,9 @@
 
 Torch keeps weights as rows of numbers and, in every call, has oneDNN rearrange them into the blocks
 that its kernels want. For small pictures that costs more than the convolution itself. Whoever calls
-a network many times, as a sampler does, can have it done once.
+a network many times, as a sampler does, can have it done once; and pictures that keep the channels
+of a pixel together need no rearranging on their way from convolution to convolution, nor to the
+tokens of a transformer.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,9 +13,11 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-# Below these, calling a packed kernel costs more than it saves (measured, 64-bit x86, 1 thread).
-LINEAR_PRODUCTS = 2**20  # numbers that go in x width that comes out
-POINTWISE_WEIGHTS = 2**14  # of a 1x1 convolution; larger kernels always gain
+from course.models.transformer import GEGLU
+
+# Numbers that go into a linear layer x width that comes out: below this many, calling a packed
+# kernel costs more than it saves (measured, 64-bit x86, 1 and 2 threads).
+LINEAR_PRODUCTS = 2**22
 
 
 @contextmanager
@@ -21,7 +25,9 @@ def packed_weights(model: nn.Module) -> Iterator[None]:
     """While open, linear layers and 2-D convolutions keep a packed copy of their weights.
 
     The copies are made in a layer's first call, take as much memory as the weights, and are dropped
-    at the end. Weights must not change meanwhile. Results differ by rounding. Calls that need a
+    at the end. Weights must not change meanwhile. Results differ by rounding, and those of
+    convolutions have channels last in memory. The two halves of a GEGLU are computed with what
+    follows them, so that gates and values pass through memory once. Calls that need a
     gradient or are too small to gain, other devices than the CPU and other types than float32 are
     computed as ever, and so is everything where torch was built without oneDNN.
     """
@@ -62,7 +68,7 @@ class _Packed:
 
 
 def _can_be_packed(module: nn.Module) -> bool:
-    weight = module.weight
+    weight = (module.proj if isinstance(module, GEGLU) else module).weight
     plain = getattr(module, "padding_mode", "zeros") == "zeros"
     sides = not isinstance(getattr(module, "padding", None), str)
     return plain and sides and weight.device.type == "cpu" and weight.dtype == torch.float32
@@ -73,9 +79,14 @@ def _pack_conv2d(conv: nn.Conv2d, x: Tensor) -> Callable[[Tensor], Tensor]:
     weight = torch._C._nn.mkldnn_reorder_conv2d_weight(
         conv.weight.detach().to_mkldnn(), *geometry, list(x.shape)
     )
-    return lambda x: torch.ops.mkldnn._convolution_pointwise(
-        x, weight, conv.bias, *geometry, "none", [], ""
-    )
+
+    def run(x: Tensor) -> Tensor:
+        x = x.contiguous(memory_format=torch.channels_last)
+        return torch.ops.mkldnn._convolution_pointwise(
+            x, weight, conv.bias, *geometry, "none", [], ""
+        )
+
+    return run
 
 
 def _pack_linear(linear: nn.Linear, x: Tensor) -> Callable[[Tensor], Tensor]:
@@ -85,8 +96,19 @@ def _pack_linear(linear: nn.Linear, x: Tensor) -> Callable[[Tensor], Tensor]:
     return lambda x: torch.ops.mkldnn._linear_pointwise(x, weight, linear.bias, "none", [], "")
 
 
-def _conv2d_gains(conv: nn.Conv2d, x: Tensor) -> bool:
-    return conv.kernel_size != (1, 1) or conv.weight.numel() >= POINTWISE_WEIGHTS
+def _pack_geglu(geglu: GEGLU, x: Tensor) -> Callable[[Tensor], Tensor]:
+    tokens = x.numel() // geglu.proj.in_features
+    value_bias, gate_bias = geglu.proj.bias.detach().chunk(2)
+    value, gate = (
+        torch.ops.mkldnn._reorder_linear_weight(half.contiguous(), tokens)
+        for half in geglu.proj.weight.detach().chunk(2)
+    )
+
+    def run(x: Tensor) -> Tensor:
+        gates = torch.ops.mkldnn._linear_pointwise(x, gate, gate_bias, "gelu", [], "none")
+        return torch.ops.mkldnn._linear_pointwise.binary(x, gates, value, value_bias, "mul")
+
+    return run
 
 
 def _linear_gains(linear: nn.Linear, x: Tensor) -> bool:
@@ -94,6 +116,7 @@ def _linear_gains(linear: nn.Linear, x: Tensor) -> bool:
 
 
 _PACKERS = {
-    nn.Conv2d: (_pack_conv2d, _conv2d_gains),
+    nn.Conv2d: (_pack_conv2d, lambda conv, x: True),
     nn.Linear: (_pack_linear, _linear_gains),
+    GEGLU: (_pack_geglu, lambda geglu, x: _linear_gains(geglu.proj, x)),
 }

@@ -1,6 +1,5 @@
 """The transformer behind the residual blocks of a U-Net, tensor for tensor as in diffusers."""
 
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -112,8 +111,8 @@ class Transformer2DModel(nn.Module):
             raise ValueError(
                 f"x: expected shape (B, {self.proj_in.in_channels}, H, W), came {tuple(x.shape)}"
             )
-        height = x.shape[2]
-        tokens = rearrange(self.proj_in(self.norm(x)), "b c h w -> b (h w) c")
+        # (B, C, H, W) and back as views: einops would take longer than small layers do.
+        tokens = self.proj_in(self.norm(x)).flatten(2).transpose(1, 2)
         for block in self.transformer_blocks:
             tokens = block(tokens, context)
-        return x + self.proj_out(rearrange(tokens, "b (h w) c -> b c h w", h=height))
+        return x + self.proj_out(tokens.transpose(1, 2).unflatten(2, x.shape[2:]))

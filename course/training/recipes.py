@@ -173,7 +173,7 @@ RECIPES = {
         ),
         Recipe(
             "scenes-ldm-frozen",
-            "The same, its text encoder frozen as scenes-clip's, which can't tell some backgrounds apart.",
+            "The same with the text encoder of scenes-clip, frozen, which takes grey for white.",
             SCENES_LDM,
             replace(LDM, steps=11_000, learning_rate=1e-3),
             stored="float16",

@@ -7,6 +7,7 @@ from torch import nn
 from course.models import packing
 from course.models.attention import Context
 from course.models.packing import packed_weights
+from course.models.transformer import GEGLU
 from course.models.unet import UNet2DConditionModel
 from course.models.unet_config import UNetConfig
 
@@ -18,7 +19,6 @@ oneDNN = pytest.mark.skipif(
 @pytest.fixture
 def however_small(monkeypatch):
     monkeypatch.setattr(packing, "LINEAR_PRODUCTS", 0)
-    monkeypatch.setattr(packing, "POINTWISE_WEIGHTS", 0)
 
 
 def network():
@@ -57,16 +57,59 @@ def test_results_are_those_of_the_plain_weights_at_every_size():
 def test_every_layer_with_a_matrix_is_packed_once_and_let_go():
     model, packed = network(), []
     with packed_weights(model):
-        packed = [m.forward for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+        packed = {
+            name: module.forward
+            for name, module in model.named_modules()
+            if isinstance(module, nn.Conv2d | nn.Linear | GEGLU)
+        }
         model(*inputs())
-        first = [p.run for p in packed]
+        first = {name: forward.run for name, forward in packed.items()}
         model(*inputs())
-        assert all(p.run is run is not None for p, run in zip(packed, first, strict=True))
-        names = forwards(model)
-    kinds = {type(model.get_submodule(name)) for name in names}
-    assert kinds == {nn.Conv2d, nn.Linear}
-    assert len(names) == len(packed)
+        for name, forward in packed.items():
+            # A GEGLU is computed as a whole, so that nobody calls the layer inside.
+            inside = isinstance(model.get_submodule(name.rpartition(".")[0]), GEGLU)
+            assert (forward.run is None) == inside, name
+            assert forward.run is first[name]
+        assert forwards(model) == set(packed)
     assert not forwards(model)
+
+
+@oneDNN
+@torch.no_grad()
+@pytest.mark.usefixtures("however_small")
+def test_a_geglu_is_the_plain_one_at_every_number_of_tokens():
+    torch.manual_seed(0)
+    layer = GEGLU(6, 10)
+    inputs = [torch.randn(shape) for shape in ((2, 7, 6), (3, 6), (1, 1, 6), (2, 6, 7))]
+    inputs[-1] = inputs[-1].transpose(1, 2)
+    want = [layer(x) for x in inputs]
+    with packed_weights(layer):
+        for x, plain in zip(inputs, want, strict=True):
+            torch.testing.assert_close(layer(x), plain, rtol=1e-5, atol=1e-6)
+        assert layer.forward.run is not None
+
+
+@oneDNN
+@torch.no_grad()
+def test_pictures_keep_the_channels_of_a_pixel_together_all_the_way():
+    model, layouts = network(), {}
+
+    def watch(name):
+        def keep(_, args, out):
+            last = torch.channels_last
+            layouts[name] = [x.is_contiguous(memory_format=last) for x in (*args, out)]
+
+        return keep
+
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d | nn.GroupNorm):
+            module.register_forward_hook(watch(name))
+    x, *rest = inputs()
+    with packed_weights(model):
+        model(x, *rest)
+    assert layouts.pop("conv_in") == [False, True]
+    assert layouts
+    assert all(map(all, layouts.values())), layouts
 
 
 @torch.no_grad()
@@ -132,10 +175,11 @@ def test_layers_that_pad_in_another_way_are_left_alone():
     ("layer", "shape", "gains"),
     [
         (nn.Conv2d(3, 4, 3), (1, 3, 5, 6), True),
-        (nn.Conv2d(128, 127, 1), (1, 128, 2, 3), False),
-        (nn.Conv2d(128, 128, 1), (1, 128, 2, 3), True),
-        (nn.Linear(64, 64), (5, 51, 64), False),
-        (nn.Linear(64, 64), (4, 64, 64), True),
+        (nn.Conv2d(2, 3, 1), (1, 2, 2, 3), True),
+        (nn.Linear(64, 128), (7, 73, 64), False),
+        (nn.Linear(64, 128), (8, 64, 64), True),
+        (GEGLU(64, 64), (7, 73, 64), False),
+        (GEGLU(64, 64), (8, 64, 64), True),
     ],
     ids=str,
 )
