@@ -34,7 +34,7 @@ def _kept(line):
 
 MUTANTS = {
     "drop_captions": [
-        (*_chosen("dropped"), "RuntimeError"),
+        (*_chosen("dropped"), "the condition has shape (B,): with (B, 1)"),
         (*_numbers("torch.rand(tokens.shape, generator=generator)"), "each token is dropped by"),
         (*_numbers("torch.rand(1, generator=generator)"), "one number decides on the whole batch"),
         ("< share", ">= share", "share is what is kept here"),

@@ -41,6 +41,7 @@ MUTANTS = {
         (_TAKEN, "max(1, int(len(timesteps) * strength // 1))", "rounded down in floating point"),
         ("1e-9", "1e-2", "too much is added before it is rounded down"),
         ("1e-9", "1e-3", "too much is added before it is rounded down"),
+        ("1e-9", "1e-5", "too much is added before it is rounded down"),
         (_STEPS, "timesteps[timesteps < 1000 * strength].flip(0)", "time steps of 1,000"),
         (
             _STEPS,
@@ -92,8 +93,8 @@ MUTANTS = {
         (*_scaled("scales.abs()"), "scales below 0 lose their sign"),
         (*_scaled("scales.clamp(min=0)"), "scales below 0 are taken for 0"),
         (*_scaled("scales.clamp(max=20)"), "expected"),
-        (_SCALES, "scales.reshape(-1, 1)", "it raises RuntimeError"),
-        (_SCALES, "scales", "it raises RuntimeError"),
+        (_SCALES, "scales.reshape(-1, 1)", "the scales have shape (K, 1): with (K, 1, 1, 1, 1)"),
+        (_SCALES, "scales", "the scales have shape (K,): with (K, 1, 1, 1, 1)"),
         (_PULLS, f"{_SCALES} + {_DIFFERENCE}", "the scales are added to the differences"),
         ("pulls.sum(0)", "pulls[0]", "only the first caption counts"),
         ("pulls.sum(0)", "pulls[-1]", "only the last caption counts"),

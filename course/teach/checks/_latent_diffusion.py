@@ -48,6 +48,9 @@ def _place(null):
 
 
 DROP_MISTAKES = {
+    "the condition has shape (B,): with (B, 1) it decides on rows": _drop(
+        lambda tokens, generator: torch.rand(len(tokens), generator=generator)
+    ),
     "nothing is dropped (or one number decides on the whole batch)": _all_or_none(False),
     "all is dropped (or one number decides on the whole batch)": _all_or_none(True),
     "each token is dropped by itself: one number decides on a whole caption": _drop(

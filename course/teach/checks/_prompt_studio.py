@@ -95,6 +95,12 @@ def _largest(words, s):
 
 
 COMPOSE_MISTAKES = {
+    "the scales have shape (K,): with (K, 1, 1, 1, 1) each is one caption's": (
+        lambda null, words, s: null + (s * (words - null)).sum(0)
+    ),
+    "the scales have shape (K, 1): with (K, 1, 1, 1, 1) each is one caption's": (
+        lambda null, words, s: null + (s[:, None] * (words - null)).sum(0)
+    ),
     "the mean over the captions is taken: it is the sum": _scaled(lambda s: s / len(s)),
     "the predictions are summed, not their differences from eps_null": lambda null, words, s: (
         null + _weighted(words, s)

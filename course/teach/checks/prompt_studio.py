@@ -49,7 +49,7 @@ def steps_from(candidate, draw):
     yield looks("a strength too small for one step", drawn(s), 0.01)
     yield looks("0.29 of 100 steps are 29", drawn(100), 0.29)
     yield looks("0.57 of 100 steps are 57", drawn(100), 0.57)
-    yield looks("0.289995 of 100 steps are 28", drawn(100), 0.289995)
+    yield looks("0.28999995 of 100 steps are 28", drawn(100), 0.28999995)
     yield looks("nearly all", drawn(s), 0.999)
     yield looks("one step", drawn(1), 0.4)
     yield looks("all of 50 steps in a row", torch.arange(50), 0.3)
