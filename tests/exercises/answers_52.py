@@ -12,7 +12,7 @@ _END = "decode(x / factor).clamp(-1, 1)"
 
 _TOLD = "torch.tensor([1, 2]), torch.tensor([3, 5])"
 _GAP = "(found - picture(name)).abs().max()"
-_CALL = "found = draw(model, lambda z: z, x,"
+_CALL = "found = sampler(model, lambda z: z, x,"
 
 
 def _chosen(rows="dropped[:, None]", null="null"):
@@ -320,7 +320,7 @@ def diagnose_pipeline(draw):
         "not scaled": by_hand([guided] * 3, factor=1.0),
         "once": by_hand([guided, c, c]),
     }
-    found = draw(model, lambda z: z, x, told, null, s, bars, 1.5)
+    found = sampler(model, lambda z: z, x, told, null, s, bars, 1.5)
     for name, want in cases.items():
         if torch.allclose(found, want):
             return name
