@@ -320,7 +320,7 @@ def diagnose_pipeline(draw):
         "not scaled": by_hand([guided] * 3, factor=1.0),
         "once": by_hand([guided, c, c]),
     }
-    found = sampler(model, lambda z: z, x, told, null, s, bars, 1.5)
+    found = draw(model, lambda z: z, x, told, null, s, bars, 1.5)
     for name, want in cases.items():
         if torch.allclose(found, want):
             return name

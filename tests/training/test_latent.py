@@ -107,8 +107,10 @@ def test_latents_are_means_as_the_unet_sees_them():
 
 def test_what_trainings_begin_with():
     model, clip = recipes.build(SCENES_LDM), recipes.load("scenes-clip")
-    begins = [run.TASKS[f"scenes-ldm{end}"].begin for end in ("", "-joint", "-64", "-f4")]
-    assert begins == [latent.go_on, latent.begin_joint, latent.begin, latent.begin]
+    begins = {end: run.TASKS[f"scenes-ldm{end}"].begin for end in ("-64", "-f4")}
+    assert set(begins.values()) == {latent.begin}
+    stages = [run.TASKS[f"scenes-ldm{end}"].begin for end in ("-joint", "-frozen", "")]
+    assert stages == [latent.begin_joint, latent.go_on, latent.begin_frozen]
     tokens = scenes_tokenizer()(["a small red star"], LENGTH)
     latent.begin_joint(model)
     assert torch.equal(model.text_model(tokens), clip.text_model(tokens))
@@ -122,6 +124,11 @@ def test_what_trainings_begin_with():
     assert torch.equal(model.text_model(tokens), clip.text_model(tokens))
     joint = recipes.load("scenes-ldm-joint").unet.state_dict()
     assert all(torch.equal(value, joint[name]) for name, value in model.unet.state_dict().items())
+    model = recipes.build(SCENES_LDM)
+    latent.begin_frozen(model)
+    frozen = recipes.load("scenes-ldm-frozen").state_dict()
+    assert all(torch.equal(value, frozen[name]) for name, value in model.state_dict().items())
+    assert all(p.requires_grad for p in model.parameters())
 
 
 def test_a_frozen_text_encoder_stays_as_it_is(tmp_path):
@@ -185,11 +192,10 @@ def test_what_compares_f_learns_scenes_of_one_thing(monkeypatch):
         return Halves(lambda streams: (), lambda model: torch.zeros(()))
 
     monkeypatch.setattr(latent, "caption_objective", objective)
-    for name in ("scenes-ldm-f2", "scenes-ldm"):
+    for name in ("scenes-ldm-f2", "scenes-ldm", "scenes-ldm-frozen"):
         run.TASKS[name].objective(torch.device("cpu"))
-    ((small, scenes, _), options), ((large, all_scenes, _), others) = seen
-    assert options == {"shift": 1}
-    assert others == {"shift": 3.0}
+    ((small, scenes, _), options), ((large, all_scenes, _), others), (_, frozen) = seen
+    assert (options, others, frozen) == ({"shift": 1}, {"shift": 2}, {"shift": 3.0})
     assert all_scenes == draw(0, range(30), "train")
     assert scenes == [scene for scene in all_scenes if len(scene.things) == 1]
     assert small.shape == (len(scenes), 4, 16, 16)
@@ -221,7 +227,7 @@ def test_a_pipeline_by_name(monkeypatch):
     assert torch.equal(told.added, trained.added)
 
 
-@pytest.mark.parametrize("name", ["scenes-ldm", "scenes-ldm-joint"])
+@pytest.mark.parametrize("name", ["scenes-ldm", "scenes-ldm-frozen", "scenes-ldm-joint"])
 def test_what_is_committed_draws_as_well_as_its_card_says(name, record_property):
     """Other captions and noises than those of the card, in two thirds of the steps."""
     _, card = checkpoint.published(name)

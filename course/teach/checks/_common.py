@@ -59,6 +59,34 @@ def rules(name, candidate, want, formulas):
     return replace(failed[0] if failed else found[0], name=title)
 
 
+def names_fault(candidate, what, fault, suspect, hints):
+    """Property: asked about a suspect with a fault, the candidate returns the fault's name.
+
+    Args:
+        candidate: the student's diagnosis, called with the suspect.
+        what: the suspect in words.
+        fault: its name.
+        suspect: what is examined.
+        hints: name of each fault -> where to look for it.
+    """
+    said = []
+
+    def names(subject):
+        said.append(candidate(subject))
+        return isinstance(said[-1], str) and said[-1] == fault
+
+    found = decides(f"{fault!r}: {what}", names, suspect, True, "")
+    if found.passed or not said:
+        return found
+    if said[-1] is None:
+        message = "it returns None: is a return missing on some way through?"
+    elif not isinstance(said[-1], str) or said[-1] not in hints:
+        message = f"expected one of {', '.join(map(repr, hints))}, got {said[-1]!r}"[:160]
+    else:
+        message = f"it says {said[-1]!r} of {what}, which is {fault!r}: {hints[fault]}"
+    return replace(found, message=message)
+
+
 def unhurt(name, candidate, inputs, layers, lists=(), emptied=""):
     """Property: a call leaves the weights of the layers, and the length of lists, alone."""
     weights = [p for layer in layers for p in layer.parameters()]

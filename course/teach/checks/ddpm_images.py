@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical
 
-from course.teach.exercise import agrees, decides, exercise, judges
-
-FAULTS = ("none", "root", "index", "order", "shift", "last noise", "range")
+from course.teach.checks._common import names_fault
+from course.teach.exercise import agrees, exercise, judges
 
 
 def _root(matrix):
@@ -377,21 +376,4 @@ def _diagnose(sampler):
 @exercise(reference=_diagnose)
 def diagnose(candidate, draw):
     for what, fault, sampler in _suspects():
-        said = []
-
-        def names(suspect, said=said, fault=fault):
-            said.append(candidate(suspect))
-            return isinstance(said[-1], str) and said[-1] == fault
-
-        found = decides(f"{fault!r}: {what}", names, sampler, True, "")
-        if not found.passed and said:
-            found = replace(found, message=_misnamed(said[-1], what, fault))
-        yield found
-
-
-def _misnamed(said, what: str, fault: str) -> str:
-    if said is None:
-        return "it returns None: is a return missing on some way through?"
-    if not isinstance(said, str) or said not in FAULTS:
-        return f"expected one of {', '.join(map(repr, FAULTS))}, got {said!r}"[:160]
-    return f"it says {said!r} of {what}, which is {fault!r}: {_HINTS[fault]}"
+        yield names_fault(candidate, what, fault, sampler, _HINTS)

@@ -5,15 +5,15 @@ from functools import partial
 
 import torch
 
-from course.teach.checks._common import recognised
+from course.teach.checks._common import names_fault, recognised
 from course.teach.checks._latent_diffusion import (
     DRAW_MISTAKES,
     DROP_MISTAKES,
     right_draw,
     right_drop,
 )
-from course.teach.checks._pipeline_suspects import FAULTS, HINTS, SUSPECTS, diagnosed
-from course.teach.exercise import DIFFERS, Property, attempt, decides, exercise, handed_in
+from course.teach.checks._pipeline_suspects import HINTS, SUSPECTS, diagnosed
+from course.teach.exercise import DIFFERS, Property, attempt, exercise, handed_in
 
 
 def _generator(seed):
@@ -209,21 +209,4 @@ def draw_latent(candidate, draw):
 def diagnose_pipeline(candidate, draw):
     for k in draw.uniform(0, 1, len(SUSPECTS)).argsort().tolist():
         what, fault, suspect = SUSPECTS[k]
-        said = []
-
-        def names(subject, said=said, fault=fault):
-            said.append(candidate(subject))
-            return isinstance(said[-1], str) and said[-1] == fault
-
-        found = decides(f"{fault!r}: {what}", names, suspect, True, "")
-        if not found.passed and said:
-            found = replace(found, message=_misnamed(said[-1], what, fault))
-        yield found
-
-
-def _misnamed(said, what, fault):
-    if said is None:
-        return "it returns None: is a return missing on some way through?"
-    if not isinstance(said, str) or said not in FAULTS:
-        return f"expected one of {', '.join(map(repr, FAULTS))}, got {said!r}"[:160]
-    return f"it says {said!r} of {what}, which is {fault!r}: {HINTS[fault]}"
+        yield names_fault(candidate, what, fault, suspect, HINTS)
