@@ -12,7 +12,7 @@ from course.diffusion.guidance import classifier_free
 from course.diffusion.process import q_sample
 from course.diffusion.sampling import ddim
 from course.metrics import frechet, inception, judge, neighbours
-from course.training import recipes
+from course.training import objectives, recipes
 from course.training.updates import Objective
 
 DATA = "MNIST's training set without the 5,000 digits that the course ships"
@@ -26,21 +26,21 @@ LEVELS = (0, 100, 200, 300, 400, 500, 600, 700, 800, 900, 999)
 def labels(device: torch.device) -> Objective:
     """What `digits-classifier` learns: which digit it is."""
     images, targets = mnist("train", drop_offline=True)
-    return recipes.label_objective(images.to(device), targets.to(device))
+    return objectives.label_objective(images.to(device), targets.to(device))
 
 
 def noise(device: torch.device) -> Objective:
     """What `digits-ddpm` learns: the noise in a digit, weighted by min-SNR."""
     images, _ = mnist("train", drop_offline=True)
     noise_schedule = recipes.ddpm_schedule()
-    return recipes.noise_objective(images, noise_schedule, min_snr_weight(noise_schedule))
+    return objectives.noise_objective(images, noise_schedule, min_snr_weight(noise_schedule))
 
 
 def class_noise(device: torch.device) -> Objective:
     """What `digits-cond` learns: the same, told which digit it is in nine cases of ten."""
     images, targets = mnist("train", drop_offline=True)
     noise_schedule = recipes.ddpm_schedule()
-    return recipes.noise_objective(
+    return objectives.noise_objective(
         images, noise_schedule, min_snr_weight(noise_schedule), targets, NO_CLASS
     )
 
@@ -52,7 +52,7 @@ def noisy_labels(device: torch.device) -> Objective:
     """
     images, targets = mnist("train", drop_offline=True)
     noise_schedule = recipes.ddpm_schedule()
-    return recipes.label_objective(
+    return objectives.label_objective(
         images.to(device), targets.to(device), shift=0, noise_schedule=noise_schedule
     )
 

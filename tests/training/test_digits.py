@@ -17,7 +17,7 @@ from course.models.noisy_classifier import NoisyClassifier, NoisyClassifierConfi
 from course.training import checkpoint, recipes, run
 from course.training import digits as digits_tasks
 from course.training.fit import Settings, fit, stream
-from course.training.recipes import label_objective, noise_objective
+from course.training.objectives import label_objective, noise_objective
 
 STEPS = schedule.cosine(20)
 NULL = 3

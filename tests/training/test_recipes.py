@@ -13,6 +13,7 @@ from course.metrics import frechet, judge, neighbours
 from course.training import checkpoint, recipes, run
 from course.training import digits as digits_tasks
 from course.training.fit import Settings, fit, stream
+from course.training.objectives import label_objective, noise_objective
 from course.training.recipes import Recipe
 from course.training.settings import SetupError
 
@@ -80,7 +81,7 @@ def test_the_noise_objective_is_l_simple():
         seen.update(xt=xt, t=t)
         return torch.full_like(xt, 0.25)
 
-    loss = recipes.noise_objective(x0, noise_schedule)(model, [stream(5, 3, i) for i in range(7)])
+    loss = noise_objective(x0, noise_schedule)(model, [stream(5, 3, i) for i in range(7)])
     total = 0.0
     for i in range(7):
         numbers = stream(5, 3, i)
@@ -103,7 +104,7 @@ def test_the_objective_weighs_each_error_by_its_step():
         seen["t"] = t
         return torch.zeros_like(xt)
 
-    objective = recipes.noise_objective(x0, schedule.cosine(20), weight)
+    objective = noise_objective(x0, schedule.cosine(20), weight)
     loss = objective(model, [stream(5, 3, i) for i in range(7)])
     total = 0.0
     for i in range(7):
@@ -122,7 +123,7 @@ def test_every_step_and_every_picture_is_drawn():
         seen.extend(t.tolist())
         return xt
 
-    recipes.noise_objective(x0, schedule.linear(10))(model, [stream(0, 0, i) for i in range(400)])
+    noise_objective(x0, schedule.linear(10))(model, [stream(0, 0, i) for i in range(400)])
     assert set(seen) == set(range(10))
 
 
@@ -136,7 +137,7 @@ def test_the_label_objective_moves_pictures_and_keeps_them():
         seen["batch"] = batch
         return torch.zeros(len(batch), 3)
 
-    loss = recipes.label_objective(images, labels)(model, [stream(0, 0, i) for i in range(400)])
+    loss = label_objective(images, labels)(model, [stream(0, 0, i) for i in range(400)])
     assert loss.item() == pytest.approx(np.log(3), rel=1e-6)
     places = {tuple(place[2:]) for place in (seen["batch"] > -1).nonzero().tolist()}
     assert places == {(row, column) for row in range(2, 7) for column in range(1, 6)}
@@ -166,9 +167,7 @@ def test_a_recipe_runs_from_data_to_card(tmp_path, monkeypatch):
     card = checkpoint.published("tiny")[1]
     assert card["metrics"] == {"right": 1}
     assert [(r["from"], r["to"]) for r in card["runs"]] == [(0, 1), (1, 4)]
-    want = fit(
-        recipes.build(config), recipes.label_objective(images, labels), settings, progress=False
-    )
+    want = fit(recipes.build(config), label_objective(images, labels), settings, progress=False)
     for name, value in recipes.load("tiny").state_dict().items():
         assert torch.equal(value, want.ema.state_dict()[name])
 
@@ -229,7 +228,7 @@ def test_two_trainings_of_the_unet_give_the_same_weights():
     """The same number of threads, a small network of the same kind, real pictures."""
     images, _ = digits("train")
     config = recipes.UNetConfig(1, 1, (8, 16), layers_per_block=1, norm_num_groups=4)
-    objective = recipes.noise_objective(images, recipes.ddpm_schedule())
+    objective = noise_objective(images, recipes.ddpm_schedule())
     settings = Settings(steps=30, batch_size=8)
     first, second = (
         fit(recipes.build(config), objective, settings, progress=False).ema for _ in range(2)
@@ -242,6 +241,6 @@ def test_cross_entropy_is_what_the_classifier_is_trained_with():
     model = nn.Sequential(nn.Flatten(), nn.Linear(6, 3))
     images, labels = torch.randn(4, 1, 2, 3), torch.tensor([0, 2, 1, 1])
     streams = [stream(1, 0, i) for i in range(9)]
-    loss = recipes.label_objective(images, labels, shift=0)(model, streams)
+    loss = label_objective(images, labels, shift=0)(model, streams)
     rows = [int(stream(1, 0, i).integers(4)) for i in range(9)]
     torch.testing.assert_close(loss, F.cross_entropy(model(images[rows]), labels[rows]))
