@@ -115,22 +115,33 @@ def test_the_answer_of_the_course_never_passes(written):
     assert all(p.passed for seed in SEEDS for p in EXERCISES[written.name].run(reference, seed))
 
 
+def mutated(written, old, new):
+    """The right answer with one piece exchanged."""
+    solution = body(written)
+    assert solution.count(old) == 1, f"{old!r} stands {solution.count(old)} times in:\n{solution}"
+    return define(written.solution.replace(solution, solution.replace(old, new)), written.name)
+
+
 @pytest.mark.parametrize(
     ("name", "old", "new", "cause"),
     [(name, *patch) for name, patches in MUTANTS.items() for patch in patches],
 )
 def test_a_mutant_fails_and_the_cause_is_named(name, old, new, cause, capsys):
     written = WRITTEN[name]
-    solution = body(written)
-    assert solution.count(old) == 1, f"{old!r} stands {solution.count(old)} times in:\n{solution}"
-    mutant = define(written.solution.replace(solution, solution.replace(old, new)), name)
+    mutant = mutated(written, old, new)
     with pytest.raises(check.CheckFailed, match=re.escape(cause)):
         run_cell(written, mutant)
     for seed in SEEDS:
         failed = [p.message for p in EXERCISES[name].run(mutant, seed) if not p.passed]
         assert failed, f"seed {seed}: the mutant passes"
         assert cause in failed[0], f"seed {seed}: {failed}"
-    again = define(written.solution, name)
+
+
+def test_a_right_answer_passes_after_a_wrong_one(written):
+    old, new, _ = MUTANTS[written.name][0]
+    with pytest.raises(check.CheckFailed):
+        run_cell(written, mutated(written, old, new))
+    again = define(written.solution, written.name)
     assert run_cell(written, again) is again
 
 
