@@ -2,9 +2,8 @@
 
 Torch keeps weights as rows of numbers and, in every call, has oneDNN rearrange them into the blocks
 that its kernels want. For small pictures that costs more than the convolution itself. Whoever calls
-a network many times, as a sampler does, can have it done once; and pictures that keep the channels
-of a pixel together need no rearranging on their way from convolution to convolution, nor to the
-tokens of a transformer.
+a network many times, as a sampler does, can have it done once. Pictures then keep the channels of a
+pixel together in memory, all the way: packed convolutions hand them on so, and tokens are a view.
 """
 
 from collections.abc import Callable, Iterator
@@ -79,14 +78,9 @@ def _pack_conv2d(conv: nn.Conv2d, x: Tensor) -> Callable[[Tensor], Tensor]:
     weight = torch._C._nn.mkldnn_reorder_conv2d_weight(
         conv.weight.detach().to_mkldnn(), *geometry, list(x.shape)
     )
-
-    def run(x: Tensor) -> Tensor:
-        x = x.contiguous(memory_format=torch.channels_last)
-        return torch.ops.mkldnn._convolution_pointwise(
-            x, weight, conv.bias, *geometry, "none", [], ""
-        )
-
-    return run
+    return lambda x: torch.ops.mkldnn._convolution_pointwise(
+        x, weight, conv.bias, *geometry, "none", [], ""
+    )
 
 
 def _pack_linear(linear: nn.Linear, x: Tensor) -> Callable[[Tensor], Tensor]:
