@@ -112,6 +112,7 @@ MUTANTS = {
         (_STEP, f"({_STEP}).clamp(-1, 1)", "the latent is clamped at each step"),
         (_STEP, f"({_STEP}).clamp(-20, 20)", "expected"),
         (_Z0, f"({_Z0}).clamp(-1, 1)", "the predicted latent is clamped"),
+        ("predict(x, i)", "predict(x, i).clamp(-3, 3)", "the predicted noise is clamped"),
         (_END, f"decode((x / factor).clamp(-1, 1)){_END[18:]}", "clamped before it is decoded: "),
         (_END, "decode((x / factor).clamp(-1, 1))", "before it is decoded, and the picture is not"),
         (".clamp(-1, 1)", "", "the picture is not clamped"),

@@ -212,6 +212,9 @@ DRAW_MISTAKES = {
     "the predicted latent is clamped: it may be any number": _draw(
         z0_of=lambda *inputs: _z0(*inputs).clamp(-1, 1)
     ),
+    "the predicted noise is clamped: it may be any number": _draw(
+        predicted=lambda eps: eps.clamp(-3, 3)
+    ),
     "the latent is clamped before it is decoded: only the picture is": _draw(
         decoded=lambda decode, x: decode(x.clamp(-1, 1))
     ),

@@ -9,13 +9,16 @@ HINTS = {
         "large that the picture is clamped"
     ),
     "w for s": "compare with the scale s + 1, at a scale that is neither 0 nor 1",
-    "exchanged": "with a scale above 1 it runs away from what is told; told and null must differ",
+    "exchanged": (
+        "with a scale above 1 it runs away from what is told, and at 0.5 it is no fault; told and "
+        "null must differ"
+    ),
     "never null": (
         "it comes out as at scale 1, whatever the scale: let your model answer otherwise to null"
     ),
     "guided x0": (
         "the scale stands before z_0, even where told and null predict the same noise; at scale 1 "
-        "it can't be seen"
+        "it can't be seen, and your own picture must be clamped as well"
     ),
     "not scaled": "only the factor is missing: take one that is not 1",
     "once": "only the first step is guided: take at least two steps, and a scale that is not 1",

@@ -112,9 +112,9 @@ def drop_captions(candidate, draw):
     yield looks("a number that is the share itself", inputs, {message: _seeded(at_most)})
 
 
-def _parts(draw, channels, h, w, dtype):
+def _parts(draw, channels, h, w, dtype, loud):
     """A predictor that hears the step, a decoder that makes pictures of latents, their calls."""
-    gains, shifts = (draw.uniform(-0.6, 0.6, 40).to(dtype) for _ in range(2))
+    gains, shifts = (loud * draw.uniform(-0.6, 0.6, 40).to(dtype) for _ in range(2))
     places = draw.normal(channels, h, w).to(dtype)
     mixed = draw.normal(3, channels).to(dtype) / channels**0.5
     bias = draw.uniform(0.2, 0.4, 3, 1, 1).to(dtype)
@@ -161,10 +161,10 @@ def _calls(name, candidate, inputs, told, decoded):
 
 @exercise(reference=right_draw)
 def draw_latent(candidate, draw):
-    def drawn(b, c, h, w, steps, factor, size=1.0, dtype=torch.float64):
+    def drawn(b, c, h, w, steps, factor, size=1.0, dtype=torch.float64, loud=1.0):
         """Levels far enough from each other that no two steps are alike."""
         bars = 0.95 * draw.uniform(0.6, 0.85, steps).cumprod(0)
-        predict, decode, *calls = _parts(draw, c, h, w, dtype)
+        predict, decode, *calls = _parts(draw, c, h, w, dtype, loud)
         x = size * draw.normal(b, c, h, w).to(dtype)
         return (predict, decode, x, bars.to(dtype), factor), calls
 
@@ -194,6 +194,7 @@ def draw_latent(candidate, draw):
     yield looks("many steps", inputs)
     yield _calls("many steps: predict once a step", candidate, inputs, *calls)
     yield looks("large latents", drawn(b, c, h, w, 4, factor, size=50.0)[0])
+    yield looks("large predictions of noise", drawn(b, c, h, w, 4, factor, loud=20.0)[0])
     yield looks("one latent of one place", drawn(1, c, 1, 1, 3, factor)[0])
     yield looks("squares", drawn(c, c, c, c, 3, factor)[0])
     predict, decode, x, _, factor = drawn(b, c, h, w, 3, factor)[0]
