@@ -227,7 +227,14 @@ def test_a_pipeline_by_name(monkeypatch):
     assert torch.equal(told.added, trained.added)
 
 
-@pytest.mark.parametrize("name", ["scenes-ldm", "scenes-ldm-frozen", "scenes-ldm-joint"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "scenes-ldm",
+        pytest.param("scenes-ldm-frozen", marks=pytest.mark.slow),
+        pytest.param("scenes-ldm-joint", marks=pytest.mark.slow),
+    ],
+)
 def test_what_is_committed_draws_as_well_as_its_card_says(name, record_property):
     """Other captions and noises than those of the card, in two thirds of the steps."""
     _, card = checkpoint.published(name)
