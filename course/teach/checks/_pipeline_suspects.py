@@ -2,7 +2,7 @@
 
 import torch
 
-FAULTS = ("none", "w for s", "exchanged", "never null", "guided x0", "not scaled", "once")
+# Fault -> where to look for it.
 HINTS = {
     "none": (
         "what you compare with is wrong, your comparison is too strict, or your numbers are so "
@@ -106,7 +106,7 @@ SUSPECTS = [
         _sampler(fault, *way),
     )
     for how, way in _WRITINGS.items()
-    for fault in FAULTS
+    for fault in HINTS
 ]
 
 
@@ -121,5 +121,5 @@ def diagnosed(draw):
 
     inputs = (model, lambda z: z, x, told, null, 2.5, bars, 1.7)
     found = draw(*inputs)
-    gaps = {fault: (found - _sampler(fault, _apart)(*inputs)).abs().max() for fault in FAULTS}
+    gaps = {fault: (found - _sampler(fault, _apart)(*inputs)).abs().max() for fault in HINTS}
     return min(gaps, key=gaps.get)
