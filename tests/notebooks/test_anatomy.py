@@ -1,10 +1,12 @@
 """Every master notebook has the parts and keeps to the limits that CONTRIBUTING.md names."""
 
+import ast
 import base64
 import io
 import re
 
 import pytest
+from IPython.core.inputtransformer2 import TransformerManager
 from PIL import Image
 
 from course.teach.workspace import find_masters, read
@@ -37,6 +39,13 @@ def test_it_was_run_from_top_to_bottom_and_nothing_went_wrong(cells):
     assert [o.ename for o in outputs(cells) if o.output_type == "error"] == []
     stderr = [o.text for o in outputs(cells) if o.get("name") == "stderr"]
     assert stderr == []
+
+
+def test_what_it_imports_is_there(cells):
+    python = [TransformerManager().transform_cell(cell.source) for cell in code(cells)]
+    for node in ast.walk(ast.parse("\n".join(python))):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            exec(ast.unparse(node), {})
 
 
 def test_sizes(name, cells):
