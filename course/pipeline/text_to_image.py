@@ -1,24 +1,22 @@
 """Text to image by latent diffusion; the same class at the sizes of Stable Diffusion 1.5."""
 
-import sys
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from course.diffusion.guidance import classifier_free
-from course.diffusion.process import noise_predictor, predict_x0
-from course.diffusion.sampling import Denoiser, Trajectory, ddim_step
+from course.diffusion.process import noise_predictor
+from course.diffusion.sampling import Denoiser, ddim
 from course.diffusion.schedule import Schedule
 from course.models.attention import Context, record_attention
 from course.models.latent_diffusion import text_context
 from course.models.packing import packed_weights
 from course.models.tokenizer import CLIPTokenizer
 from course.pipeline.config import TextToImageConfig
-from course.pipeline.known import Known, encode, steps_taken
+from course.pipeline.known import encode, steps_taken
 from course.pipeline.results import Images, attention_maps, cross_attentions
 
 
@@ -136,48 +134,27 @@ class TextToImage:
         layers = cross_attentions(self.unet) if attention else {}
         watched = nn.ModuleList(layers.values())
         with packed_weights(self.unet), record_attention(watched) as seen:
-            x, path = self._sample(denoise, x, schedule, draw, known, eta, progress, trajectory)
+            found = ddim(
+                denoise,
+                x,
+                schedule,
+                draw,
+                eta=eta,
+                keep=known and known.put_back,
+                trajectory=trajectory,
+                progress=progress,
+            )
         maps = None
         if attention:
             calls = {name: seen[str(number)] for number, name in enumerate(layers)}
             maps = attention_maps(calls, self._symbols(prompts), sides)
+        x, path = (found.xt[-1], found) if trajectory else (found, None)
         return Images(self.decode(x), tuple(prompts), path, maps)
 
     @torch.no_grad()
     def decode(self, latents: Float[Tensor, "B Z h w"]) -> Float[Tensor, "B C H W"]:
         """Pictures in [-1, 1] of latents as the U-Net sees them."""
         return self.autoencoder.from_latents(latents).clamp(-1, 1)
-
-    def _sample(
-        self,
-        denoise: Denoiser,
-        x: Tensor,
-        schedule: Schedule,
-        draw: Callable[[], Tensor],
-        known: Known | None,
-        eta: float,
-        progress: bool,
-        trajectory: bool,
-    ) -> tuple[Tensor, Trajectory | None]:
-        """DDIM through all steps of a schedule, with noise of each picture's own."""
-        xs, eps_preds, x0_preds = [], [], []
-        order = range(len(schedule) - 1, -1, -1)
-        for i in tqdm(order, file=sys.stdout, mininterval=1, ncols=80, disable=not progress):
-            t = schedule.timesteps[i].to(x.device).expand(len(x))
-            if known is not None:
-                x = known.put_back(x, t)
-            eps_pred = denoise(x, t)
-            if trajectory:
-                xs.append(x)
-                eps_preds.append(eps_pred)
-                x0_preds.append(predict_x0(x, t, eps_pred, self.schedule))
-            x = ddim_step(x, i, eps_pred, schedule, draw() if eta > 0 and i else None, eta=eta)
-        if known is not None:
-            x = known.put_back(x)
-        if not trajectory:
-            return x, None
-        stacks = [torch.stack(tensors) for tensors in ([*xs, x], eps_preds, x0_preds)]
-        return x, Trajectory(schedule.timesteps.flip(0), *stacks)
 
     def _context(self, texts: Sequence[str]) -> Context:
         tokens = self.tokenizer(texts, self.config.max_length)

@@ -5,7 +5,7 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 
 from course.data.toy import GaussianMixture
-from course.diffusion import sampling, schedule
+from course.diffusion import schedule
 from course.diffusion.exact import EmpiricalDenoiser, MixtureDenoiser, sampled_gaussian
 from course.diffusion.sampling import ddim, ddim_encode, ddim_step, ddpm, ddpm_step
 
@@ -250,6 +250,34 @@ def test_the_generator_is_the_only_source_of_noise():
     assert torch.equal(ddim(gaussian(), draws(2, 1), few), ddim(gaussian(), draws(2, 1), few))
 
 
+def test_noise_may_come_from_a_function_of_ones_own():
+    few, x = LINEAR.respace(5), draws(3, 1)
+    kept = torch.randn(4, 3, 1, generator=torch.Generator().manual_seed(5), dtype=x.dtype)
+    given = iter(kept)
+    ours = ddim(gaussian(), x, few, lambda: next(given), eta=0.6)
+    assert list(given) == []  # none at the last step
+    same = torch.Generator().manual_seed(5)
+    assert torch.equal(ours, ddim(gaussian(), x, few, same, eta=0.6))
+    ddim(gaussian(), x, few, lambda: next(given))  # nor without randomness
+
+
+def test_what_is_known_is_put_back_before_each_step_and_at_the_end():
+    few, x, known = LINEAR.respace(5), draws(3, 2), torch.tensor([7.0, 8.0, 9.0])
+    calls = []
+
+    def keep(x, t):
+        calls.append(t if t is None else t.tolist())
+        return torch.stack([known * (1 if t is None else -1), x[:, 1].clone()], dim=1)
+
+    way = ddim(lambda x, t, c: 0.1 * x, x, few, keep=keep, trajectory=True)
+    assert calls == [[t] * 3 for t in few.timesteps.flip(0).tolist()] + [None]
+    assert torch.equal(way.xt[:-1, :, 0], -known.expand(5, 3).to(x))
+    assert torch.equal(way.xt[-1, :, 0], known.to(x))
+    torch.testing.assert_close(way.eps_pred[:, :, 0], way.xt[:-1, :, 0] * 0.1)
+    alone = ddim(lambda x, t, c: 0.1 * x, x, few, trajectory=True)
+    assert torch.equal(way.xt[..., 1], alone.xt[..., 1])
+
+
 def test_no_gradient_is_kept():
     weight = torch.ones(1, requires_grad=True)
     out = ddim(lambda x, t, c: weight * x, draws(2, 1), LINEAR.respace(3))
@@ -281,4 +309,3 @@ def test_bad_arguments_are_named(no_typecheck):
     ):
         with pytest.raises(ValueError, match=message):
             call()
-    assert sampling.VARIANCES == ("beta", "posterior")
