@@ -50,27 +50,6 @@ def min_snr_weight(schedule: Schedule, gamma: float | int = 5.0) -> Float[Tensor
     return weight / weight.mean()
 
 
-def logit_normal_density(
-    schedule: Schedule, mean: float | int = 0.0, std: float | int = 1.0
-) -> Float[Tensor, " T"]:
-    """With what probability to draw each t so that those in the middle come often, float64.
-
-    The logit of a number from t / T to (t + 1) / T is normal: a training that draws its t from this
-    dwells on the steps around sigmoid(mean) T.
-
-    Raises:
-        ValueError: `mean` is not finite or `std` is not above 0.
-
-    Source: Esser et al. 2024 (Stable Diffusion 3), equation 19, where t is from 0 to 1.
-    """
-    if not math.isfinite(mean):
-        raise ValueError(f"mean: expected a finite number, came {mean}")
-    if not 0 < std < math.inf:
-        raise ValueError(f"std: expected a number above 0, came {std}")
-    edges = torch.linspace(0, 1, len(schedule) + 1, dtype=torch.float64)
-    return torch.special.ndtr((edges.logit() - mean) / std).diff()
-
-
 def model_variance(schedule: Schedule, variance: str = "beta") -> Float[Tensor, " T"]:
     """sigma_t^2 of p(x_{t-1} | x_t), float64: beta_t or beta-tilde_t.
 

@@ -19,7 +19,6 @@ def noise_objective(
     labels: Tensor | None = None,
     null: int | None = None,
     drop: float = 0.1,
-    density: Tensor | None = None,
 ) -> Halves:
     """L_simple of Ho et al. 2020, equation 14: each sample draws its picture, its t and its noise.
 
@@ -31,7 +30,6 @@ def noise_objective(
         null: what it is told instead in a share `drop` of the samples, so that classifier-free
             guidance has a prediction without class (Ho & Salimans 2022, algorithm 1).
         drop: that share.
-        density: of the t that are drawn, `(T,)`, any positive multiple of it; uniform if None.
 
     Raises:
         ValueError: there are labels, and `null` is missing or one of them.
@@ -39,14 +37,9 @@ def noise_objective(
     if labels is not None and (null is None or (labels == null).any()):
         raise ValueError(f"null: expected a number that is no class, came {null}")
 
-    below = None if density is None else density.cumsum(0).numpy()
-
     def draw(streams: Sequence[np.random.Generator]) -> tuple[Tensor, ...]:
         rows = torch.tensor([s.integers(len(x0)) for s in streams])
-        if below is None:
-            t = torch.tensor([s.integers(len(noise_schedule)) for s in streams])
-        else:
-            t = torch.tensor([below.searchsorted(s.random() * below[-1], "right") for s in streams])
+        t = torch.tensor([s.integers(len(noise_schedule)) for s in streams])
         noise = np.stack([s.standard_normal(x0.shape[1:], np.float32) for s in streams])
         noise = torch.from_numpy(noise).to(x0.dtype)
         told = []

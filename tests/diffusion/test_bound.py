@@ -86,17 +86,6 @@ def test_min_snr_weighs_the_error_of_x0_by_the_capped_snr():
     torch.testing.assert_close(bound.min_snr_weight(s, math.inf), torch.ones(1000).double())
 
 
-@pytest.mark.parametrize(("mean", "std"), [(0, 1), (-0.4, 0.7), (1.5, 0.9)])
-def test_the_logit_of_t_is_normal(mean, std):
-    """Equation 19 of the paper at the middle of each step."""
-    got = bound.logit_normal_density(schedule.linear(), mean, std)
-    u = (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000
-    want = (-0.5 * ((u / (1 - u)).log() - mean).square() / std**2).exp()
-    want = want / (std * math.sqrt(2 * math.pi) * u * (1 - u)) / 1000
-    torch.testing.assert_close(got, want, rtol=1e-4, atol=3e-7)
-    assert got.sum().item() == pytest.approx(1, rel=1e-12)
-
-
 @pytest.mark.parametrize("levels", [2, 5, 256])
 def test_the_decoder_is_a_distribution_over_levels(levels):
     values = torch.linspace(-1, 1, levels, dtype=torch.float64)
@@ -213,8 +202,6 @@ def test_bad_arguments_are_named(no_typecheck):
     for call, message in (
         (lambda: bound.loss_weight(S, "large"), "variance: .*'large'"),
         (lambda: bound.min_snr_weight(S, 0), "gamma: .*came 0"),
-        (lambda: bound.logit_normal_density(S, math.nan), "mean: .*came nan"),
-        (lambda: bound.logit_normal_density(S, 0, 0.0), "std: .*came 0"),
         (lambda: bound.step_term(model, x0, t, x0, S), r"t: expected 1\.\.29.*came 0"),
         (lambda: bound.step_term(model, x0, t + 29, x0, S), "t: "),
         (lambda: bound.simple_loss(model, x0, t, x0[:1], S), "noise: "),

@@ -127,22 +127,6 @@ def test_every_step_and_every_picture_is_drawn():
     assert set(seen) == set(range(10))
 
 
-def test_steps_come_as_often_as_the_density_says():
-    seen = []
-
-    def model(xt, t):
-        seen.extend(t.tolist())
-        return xt
-
-    density = torch.tensor([0, 3, 0, 1, 4, 0], dtype=torch.float64)
-    objective = noise_objective(torch.zeros(2, 1), schedule.linear(6), density=density)
-    objective(model, [stream(0, 0, i) for i in range(4000)])
-    counts = torch.tensor(seen).bincount(minlength=6).double()
-    assert counts[density == 0].sum() == 0
-    spread = (4000 * density / 8 * (1 - density / 8)).sqrt()
-    assert ((counts - 4000 * density / 8).abs() <= 3 * spread).all()
-
-
 def test_the_label_objective_moves_pictures_and_keeps_them():
     images = -torch.ones(3, 1, 9, 7)
     images[:, :, 4, 3] = torch.tensor([0.0, 0.5, 1.0])[:, None]
@@ -233,7 +217,6 @@ def test_the_card_of_the_ddpm_meets_what_the_issue_asks():
     assert ours["median"] > 0.9 * theirs["median"]
 
 
-@pytest.mark.xfail(strict=True, reason="the target is 90 %; this training reached 89.9 %")
 def test_nine_in_ten_samples_of_the_ddpm_are_sure_digits():
     samples = checkpoint.published("digits-ddpm")[1]["metrics"]["samples"]
     assert samples["sure"] >= 0.9
