@@ -123,28 +123,24 @@ class Schedule:
         """
         return self.snr[-1].item()
 
-    def respace(
-        self, steps: int | Sequence[int], spacing: str | Float[Tensor, " T"] = "linspace"
-    ) -> "Schedule":
+    def respace(self, steps: int | Sequence[int], spacing: str = "linspace") -> "Schedule":
         """The schedule that visits only some of the steps, with betas derived from what is kept.
 
         Args:
             steps: how many, 1..T, or which: strictly increasing indices 0..T-1.
             spacing: if a number is given, "linspace" (both ends included), "leading" (multiples
-                of T // steps, from 0) or "trailing" (from T-1 down); or a density, of any scale, so
-                that the steps lie at its quantiles, both ends included.
+                of T // steps, from 0) or "trailing" (from T-1 down).
 
         Returns:
             a schedule with the same alpha-bar at the kept steps.
 
         Raises:
-            ValueError: more steps than T, none, not increasing, no such spacing, or a density with
-                other than T numbers, not all finite and from 0, or too steep for so many steps.
+            ValueError: more steps than T, none, not increasing, or no such spacing.
 
         Source: Nichol & Dhariwal 2021, section 4, where beta = 1 - alpha-bar_{S_t} /
         alpha-bar_{S_{t-1}}; spacings: Lin et al. 2023, table 2.
         """
-        kept = _chosen(len(self), steps, spacing) if _is_integer(steps) else list(steps)
+        kept = _evenly(len(self), steps, spacing) if _is_integer(steps) else list(steps)
         if not kept or not all(_is_integer(i) for i in kept):
             raise ValueError(
                 f"steps: expected a number or indices 0..{len(self) - 1}, came {steps}"
@@ -218,54 +214,16 @@ def cosine(
     return Schedule((1 - beta).cumprod(0), final_alpha_bar)
 
 
-def logit_normal_density(
-    T: int = 1000, mean: float | int = 0.0, std: float | int = 1.0
-) -> Float[Tensor, " T"]:
-    """A density over T steps that is high in the middle, float64: the logit of t is normal.
-
-    The logit of a number from t / T to (t + 1) / T, to be exact.
-
-    Raises:
-        ValueError: T below 1, `mean` not finite, or `std` not above 0.
-
-    Source: Esser et al. 2024 (Stable Diffusion 3), equation 19, of the times of a training.
-    """
-    _check_count("T", T)
-    if not math.isfinite(mean):
-        raise ValueError(f"mean: expected a finite number, came {mean}")
-    if not 0 < std < math.inf:
-        raise ValueError(f"std: expected a number above 0, came {std}")
-    edges = torch.linspace(0, 1, T + 1, dtype=torch.float64)
-    return torch.special.ndtr((edges.logit() - mean) / std).diff()
-
-
-def _chosen(T: int, steps: int, spacing: str | Tensor) -> list[int]:
+def _evenly(T: int, steps: int, spacing: str) -> list[int]:
+    if spacing not in SPACINGS:
+        raise ValueError(f"spacing: expected one of {SPACINGS}, came {spacing!r}")
     if not 1 <= steps <= T:
         raise ValueError(f"steps: expected 1..{T}, the length of the schedule, came {steps}")
-    if isinstance(spacing, Tensor):
-        return _at_quantiles(T, steps, spacing)
-    if spacing not in SPACINGS:
-        raise ValueError(f"spacing: expected one of {SPACINGS} or a density, came {spacing!r}")
     if spacing == "leading":
         return [i * (T // steps) for i in range(steps)]
     if spacing == "trailing" or steps == 1:
         return [round((i + 1) * T / steps) - 1 for i in range(steps)]
     return [round(i * (T - 1) / (steps - 1)) for i in range(steps)]
-
-
-def _at_quantiles(T: int, steps: int, density: Tensor) -> list[int]:
-    below = density.double().cumsum(0)
-    if density.shape != (T,) or not (density >= 0).all() or not 0 < below[-1] < math.inf:
-        raise ValueError(
-            f"spacing: expected a density of {T} finite numbers from 0, not all 0, came {density}"
-        )
-    if steps == 1:
-        return [T - 1]
-    inner = torch.linspace(0, 1, steps, dtype=torch.float64)[1:-1]
-    kept = [0, *torch.searchsorted(below / below[-1], inner, right=True).tolist(), T - 1]
-    if len(set(kept)) < steps:
-        raise ValueError(f"spacing: this density keeps {len(set(kept))} of {steps} steps apart")
-    return kept
 
 
 def _check_betas(T: int, beta_start: float, beta_end: float) -> None:
