@@ -14,7 +14,7 @@ from torch import Tensor
 from course.diffusion.process import posterior, predict_x0, q_sample
 from course.diffusion.sampling import Denoiser
 from course.diffusion.schedule import Schedule
-from course.diffusion.steps import check_variance
+from course.diffusion.steps import model_variance
 
 
 def loss_weight(schedule: Schedule, variance: str = "beta") -> Float[Tensor, " T"]:
@@ -48,16 +48,6 @@ def min_snr_weight(schedule: Schedule, gamma: float | int = 5.0) -> Float[Tensor
         raise ValueError(f"gamma: expected a number above 0, came {gamma}")
     weight = schedule.snr.clamp(max=gamma) / schedule.snr
     return weight / weight.mean()
-
-
-def model_variance(schedule: Schedule, variance: str = "beta") -> Float[Tensor, " T"]:
-    """sigma_t^2 of p(x_{t-1} | x_t), float64: beta_t or beta-tilde_t.
-
-    Raises:
-        ValueError: `variance` is neither "beta" nor "posterior".
-    """
-    check_variance(variance)
-    return schedule.beta if variance == "beta" else schedule.posterior_variance
 
 
 def simple_loss(

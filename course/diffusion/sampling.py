@@ -79,9 +79,9 @@ def ddpm(
     """
     check_variance(variance)
     step = partial(ddpm_step, variance=variance, clip=clip)
-    if gradient is not None:
-        step = _guided(step, gradient)
-    return _run(step, model, xT, schedule, generator, clip, context, trajectory, progress)
+    return _run(
+        step, model, xT, schedule, generator, clip, context, trajectory, progress, gradient=gradient
+    )
 
 
 def ddim(
@@ -125,7 +125,9 @@ def ddim(
         raise ValueError(f"generator: expected a torch.Generator for eta = {eta:g}, came None")
     step = partial(ddim_step, eta=eta, sigma_hat=sigma_hat, clip=clip)
     generator = generator if eta > 0 else None
-    return _run(step, model, xT, schedule, generator, clip, context, trajectory, progress, keep)
+    return _run(
+        step, model, xT, schedule, generator, clip, context, trajectory, progress, keep=keep
+    )
 
 
 @torch.no_grad()
@@ -171,7 +173,9 @@ def _run(
     context: Tensor | None,
     trajectory: bool,
     progress: bool,
+    *,
     keep: Keep | None = None,
+    gradient: Gradient | None = None,
 ) -> Tensor | Trajectory:
     xs, eps_preds, x0_preds = [], [], []
     order = range(len(schedule) - 1, -1, -1)
@@ -184,22 +188,14 @@ def _run(
             xs.append(x)
             eps_preds.append(eps_pred)
             x0_preds.append(implied_x0(x, i, eps_pred, schedule, clip))
-        x = step(x, i, eps_pred, schedule, _drawn(generator, x) if i > 0 else None)
+        noise = _drawn(generator, x) if i > 0 else None
+        guided = {} if gradient is None else {"gradient": gradient(x, t)}
+        x = step(x, i, eps_pred, schedule, noise, **guided)
     x = x if keep is None else keep(x, None)
     if not trajectory:
         return x
     stacks = [torch.stack(tensors) for tensors in ([*xs, x], eps_preds, x0_preds)]
     return Trajectory(schedule.timesteps.flip(0), *stacks)
-
-
-def _guided(step: Callable[..., Tensor], gradient: Gradient) -> Callable[..., Tensor]:
-    def guided(
-        x: Tensor, i: int, eps_pred: Tensor, schedule: Schedule, noise: Tensor | None
-    ) -> Tensor:
-        t = torch.full(x.shape[:1], schedule.timesteps[i].item(), device=x.device)
-        return step(x, i, eps_pred, schedule, noise, gradient=gradient(x, t))
-
-    return guided
 
 
 def _drawn(generator: Noise | None, x: Tensor) -> Tensor | None:

@@ -40,14 +40,12 @@ def ddpm_step(
     2021, Algorithm 1.
     """
     _check_step(xt, i, schedule, eps_pred=eps_pred, noise=noise, gradient=gradient)
-    check_variance(variance)
+    sigma2 = model_variance(schedule, variance)[i].item()
     alpha_bar, before = schedule.alpha_bar[i].item(), schedule.alpha_bar_prev[i].item()
     alpha, beta = schedule.alpha[i].item(), schedule.beta[i].item()
     x0_pred = implied_x0(xt, i, eps_pred, schedule, clip)
     mean = before**0.5 * beta / (1 - alpha_bar) * x0_pred
     mean = mean + alpha**0.5 * (1 - before) / (1 - alpha_bar) * xt
-    table = schedule.beta if variance == "beta" else schedule.posterior_variance
-    sigma2 = table[i].item()
     if gradient is not None:
         mean = mean + sigma2 * gradient
     return mean if i == 0 else mean + sigma2**0.5 * _needed(noise)
@@ -117,6 +115,16 @@ def implied_x0(
     alpha_bar = schedule.alpha_bar[i].item()
     x0_pred = (xt - (1 - alpha_bar) ** 0.5 * eps_pred) / alpha_bar**0.5
     return x0_pred if clip is None else x0_pred.clamp(*clip)
+
+
+def model_variance(schedule: Schedule, variance: str = "beta") -> Float[Tensor, " T"]:
+    """sigma_t^2 of p(x_{t-1} | x_t), float64: beta_t or beta-tilde_t.
+
+    Raises:
+        ValueError: `variance` is neither "beta" nor "posterior".
+    """
+    check_variance(variance)
+    return schedule.beta if variance == "beta" else schedule.posterior_variance
 
 
 def check_variance(variance: str) -> None:
