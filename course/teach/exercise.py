@@ -128,6 +128,8 @@ def agrees(
                 message = "it changes the list it is given: the notebook needs it once more"
                 return Property(name, False, message)
         return Property(name, True)
+    if not isinstance(got, Tensor):  # nor is any known mistake
+        return Property(name, False, problem)
     for cause, mistake in (wrong or {}).items():
         # Some mistakes can't be made with some inputs.
         with suppress(ArithmeticError, ValueError), warnings.catch_warnings(action="ignore"):
@@ -329,6 +331,10 @@ def _shape(tensor: Tensor, axes: str) -> str:
 def _describe(value: Any) -> str:
     if value is None:
         return "None: is the return missing?"
+    # The numbers of many tensors take seconds to print, and say less than their sizes.
+    if isinstance(value, tuple | list) and any(isinstance(part, Tensor) for part in value):
+        parts = (_shape(p, "") if isinstance(p, Tensor) else type(p).__name__ for p in value)
+        return f"{type(value).__name__} of {len(value)}: {', '.join(parts)}"[:80]
     return f"{type(value).__name__} {value!r}"[:80]
 
 
