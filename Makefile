@@ -21,7 +21,7 @@ test: lint ## lint, unit tests and all notebooks: minutes on two cores
 	COURSE_STRICT=1 $(PYTEST) --nbval-lax --nbval-current-env --dist loadfile notebooks/
 
 test-all: test ## what CI runs: `make test`, then the slow tests and the browser's
-	$(PYTEST) --dist loadfile -m "slow or browser"
+	$(PYTEST) --dist worksteal -m "slow or browser"
 
 lint: setup-test ## check the style of code and notebooks
 	$(PYTHON_VENV) -m ruff check .
