@@ -6,45 +6,19 @@ may as well be a proxy to a process that is not trusted. Printing and recording 
 """
 
 import inspect
-import math
-import sysconfig
-import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, allclose, equal  # by name: a notebook may tamper with the module
+from torch import Tensor, equal  # by name: a notebook may tamper with the module
+
+from course.teach.property import Property, describe, difference, raised
 
 DIFFERS = "two calls with the same inputs differ: does it draw random numbers itself?"
-_PATHS = sysconfig.get_paths()
-_NOT_THE_STUDENTS = (
-    _PATHS["stdlib"],
-    _PATHS["purelib"],
-    _PATHS["platlib"],
-    str(Path(__file__).resolve().parents[1]),
-)
-
-
-@dataclass(frozen=True)
-class Property:
-    """One thing a check looked at.
-
-    Attributes:
-        name: what should hold, in words.
-        passed: whether it does.
-        message: what came instead and, if known, the cause; empty when it passed.
-        attempted: False if the candidate is still the empty stub.
-    """
-
-    name: str
-    passed: bool
-    message: str = ""
-    attempted: bool = True
 
 
 class Draw:
@@ -118,8 +92,8 @@ def agrees(
     try:
         got = candidate(*copies)
     except Exception as error:
-        return _raised(name, error)
-    problem = _difference(got, want, axes)
+        return raised(name, error)
+    problem = difference(got, want, axes)
     if problem is None:
         for given, mine in zip(inputs, copies, strict=True):
             if isinstance(given, Tensor) and not equal(given, mine):
@@ -133,7 +107,7 @@ def agrees(
     for cause, mistake in (wrong or {}).items():
         # Some mistakes can't be made with some inputs.
         with suppress(ArithmeticError, ValueError), warnings.catch_warnings(action="ignore"):
-            if _difference(got, mistake(*inputs), axes) is None:
+            if difference(got, mistake(*inputs), axes) is None:
                 return Property(name, False, cause)
     with suppress(Exception):
         if not equal(candidate(*_copies(inputs)).nan_to_num(), got.nan_to_num()):
@@ -146,7 +120,7 @@ def attempt(name: str, function: Callable, *inputs: Any) -> tuple[Any, Property 
     try:
         return function(*inputs), None
     except Exception as error:
-        return None, _raised(name, error)
+        return None, raised(name, error)
 
 
 def _copies(inputs: tuple) -> tuple:
@@ -180,14 +154,14 @@ def differentiable(
     try:
         got = gradients(candidate)
     except Exception as error:
-        return _raised(name, error)
+        return raised(name, error)
     pairs = dict(zip(by, zip(got, gradients(reference), strict=True), strict=True))
     lost = [label for label, (g, w) in pairs.items() if not g.any() and w.any()]
     if lost:
         message = f"no gradient reaches {' or '.join(lost)}: is there a detach, no_grad or NumPy?"
         return Property(name, False, message)
     for label, (g, w) in pairs.items():
-        if problem := _difference(g, w, ""):
+        if problem := difference(g, w, ""):
             return Property(name, False, f"the gradient by {label} is wrong: {problem}")
     return Property(name, True)
 
@@ -208,11 +182,11 @@ def decides(
     try:
         verdict = candidate(handed_in(subject))
     except Exception as error:
-        return _raised(name, error)
+        return raised(name, error)
     if isinstance(verdict, Tensor) and verdict.numel() == 1:
         verdict = verdict.item()
     if type(verdict).__name__ not in ("bool", "bool_"):
-        return Property(name, False, f"expected True or False, got {_describe(verdict)}")
+        return Property(name, False, f"expected True or False, got {describe(verdict)}")
     return Property(name, True) if bool(verdict) == want else Property(name, False, message)
 
 
@@ -277,12 +251,12 @@ def number(
         try:
             got = candidate()
         except Exception as error:
-            yield _raised(title, error)
+            yield raised(title, error)
             return
         if isinstance(got, Tensor | np.ndarray | np.generic) and got.ndim == 0:
             got = got.item()  # one number, only wrapped
         if type(got) not in (int, float):  # one derived from them may compare as it likes
-            yield Property(title, False, f"expected a plain number, got {_describe(got)}")
+            yield Property(title, False, f"expected a plain number, got {describe(got)}")
             return
         causes = [cause for cause, value in wrong.items() if close(got, value)]
         near = abs(got - right) <= 10 * tolerance * abs(right)
@@ -294,58 +268,3 @@ def number(
         yield Property(title, not message, message)
 
     return Exercise(name, check, reference, kind="number")
-
-
-def _difference(got: Any, want: Tensor, axes: str) -> str | None:
-    """What is different about `got`, or None if it equals `want`."""
-    if type(got) not in (Tensor, torch.nn.Parameter):  # a subclass may answer as it likes
-        return f"expected a torch tensor of shape {_shape(want, axes)}, got {_describe(got)}"
-    if got.shape != want.shape:
-        return f"expected shape {_shape(want, axes)}, got {_shape(got, axes)}"
-    # Strictly: what follows in the notebook mixes the answer with tensors of this dtype.
-    if got.dtype != want.dtype:
-        return f"expected dtype {want.dtype}, got {got.dtype}"
-    # Single precision: what is left of a sum that cancels is as uncertain as its terms.
-    single = want.dtype is torch.float32
-    got, want = got.detach().to(torch.float64), want.detach().to(torch.float64)
-    scale = float(want.abs().max()) if single and want.numel() else 0.0
-    scale = scale if math.isfinite(scale) else 0.0
-    if allclose(got, want, rtol=1e-5, atol=1e-7 + 1e-5 * scale):
-        return None
-    if bool(got.isnan().any()) and not bool(want.isnan().any()):
-        return "it contains nan"
-    gap = (got - want).abs().nan_to_num(nan=torch.inf)
-    place = tuple(int(i) for i in torch.unravel_index(gap.argmax(), gap.shape))
-    where = f"at {list(place)} " if place else ""
-    digits = 6 if gap[place] > 1e-5 * want[place].abs() else 12
-    return f"{where}expected {want[place].item():.{digits}g}, got {got[place].item():.{digits}g}"
-
-
-def _shape(tensor: Tensor, axes: str) -> str:
-    names = axes.split()
-    if len(names) != tensor.ndim:
-        return str(tuple(tensor.shape))
-    return "(" + ", ".join(f"{n}={s}" for n, s in zip(names, tensor.shape, strict=True)) + ")"
-
-
-def _describe(value: Any) -> str:
-    if value is None:
-        return "None: is the return missing?"
-    # The numbers of many tensors take seconds to print, and say less than their sizes.
-    if isinstance(value, tuple | list) and any(isinstance(part, Tensor) for part in value):
-        parts = (_shape(p, "") if isinstance(p, Tensor) else type(p).__name__ for p in value)
-        return f"{type(value).__name__} of {len(value)}: {', '.join(parts)}"[:80]
-    return f"{type(value).__name__} {value!r}"[:80]
-
-
-def _raised(name: str, error: Exception) -> Property:
-    if isinstance(error, NotImplementedError) and not str(error):  # torch raises it with a reason
-        return Property(name, False, "it stops at raise NotImplementedError", attempted=False)
-    # The last line of the student's own: not one of the libraries called, nor of this package.
-    frames = traceback.extract_tb(error.__traceback__)
-    theirs = [f for f in frames if f.line and not f.filename.startswith(_NOT_THE_STUDENTS)]
-    line = f", in: {theirs[-1].line}" if theirs else ""
-    reason = str(error).splitlines()[0] if str(error) else ""
-    if "Tensor" in reason and "converted to" in reason:
-        reason += " (math takes one number: torch has the same functions for tensors)"
-    return Property(name, False, f"it raises {type(error).__name__}: {reason}{line}")
