@@ -1,5 +1,6 @@
 """What the networks for digits learn: the noise in them, or their classes."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -19,6 +20,7 @@ def noise_objective(
     labels: Tensor | None = None,
     null: int | None = None,
     drop: float = 0.1,
+    time: Callable[[np.random.Generator], float] | None = None,
 ) -> Halves:
     """L_simple of Ho et al. 2020, equation 14: each sample draws its picture, its t and its noise.
 
@@ -30,6 +32,7 @@ def noise_objective(
         null: what it is told instead in a share `drop` of the samples, so that classifier-free
             guidance has a prediction without class (Ho & Salimans 2022, algorithm 1).
         drop: that share.
+        time: draws t / T, from 0 to below 1; every t is as likely if None.
 
     Raises:
         ValueError: there are labels, and `null` is missing or one of them.
@@ -37,9 +40,11 @@ def noise_objective(
     if labels is not None and (null is None or (labels == null).any()):
         raise ValueError(f"null: expected a number that is no class, came {null}")
 
+    steps = len(noise_schedule)
+
     def draw(streams: Sequence[np.random.Generator]) -> tuple[Tensor, ...]:
         rows = torch.tensor([s.integers(len(x0)) for s in streams])
-        t = torch.tensor([s.integers(len(noise_schedule)) for s in streams])
+        t = torch.tensor([int(steps * time(s)) if time else s.integers(steps) for s in streams])
         noise = np.stack([s.standard_normal(x0.shape[1:], np.float32) for s in streams])
         noise = torch.from_numpy(noise).to(x0.dtype)
         told = []
@@ -61,6 +66,24 @@ def noise_objective(
         return (each * (model(xt, t, *told) - noise).square()).mean()
 
     return Halves(draw, loss)
+
+
+def logit_normal(mean: float = 0.0, std: float = 1.0) -> Callable[[np.random.Generator], float]:
+    """Draws a time from 0 to below 1, whose logit is normal: most are near the sigmoid of `mean`.
+
+    Raises:
+        ValueError: `std` is not above 0.
+
+    Source: Esser et al. 2024 (Stable Diffusion 3), equation 19.
+    """
+    if not 0 < std < math.inf:
+        raise ValueError(f"std: expected a number above 0, came {std}")
+
+    def draw(stream: np.random.Generator) -> float:
+        u = 1 / (1 + math.exp(-stream.normal(mean, std)))
+        return min(u, math.nextafter(1, 0))
+
+    return draw
 
 
 def label_objective(

@@ -17,7 +17,7 @@ from course.models.noisy_classifier import NoisyClassifier, NoisyClassifierConfi
 from course.training import checkpoint, recipes, run
 from course.training import digits as digits_tasks
 from course.training.fit import Settings, fit, stream
-from course.training.objectives import label_objective, noise_objective
+from course.training.objectives import label_objective, logit_normal, noise_objective
 
 STEPS = schedule.cosine(20)
 NULL = 3
@@ -100,6 +100,75 @@ def test_one_in_ten_is_dropped_in_the_recipe(monkeypatch):
     assert (told == 10).double().mean().item() == pytest.approx(0.1, abs=0.027)
     assert t.max() > 950
     assert recipes.find("digits-cond").model.num_class_embeds == 11
+
+
+def normal_below(z):
+    return (1 + math.erf(z / math.sqrt(2))) / 2
+
+
+def share_below(share, mean, std):
+    """Of times whose logit is normal, how many are below: the integral, in closed form."""
+    return normal_below((math.log(share / (1 - share)) - mean) / std)
+
+
+@pytest.mark.parametrize(("mean", "std"), [(0.0, 1.0), (-0.7, 0.5), (1.2, 1.8)])
+def test_the_logits_of_times_are_normal(mean, std):
+    time, n = logit_normal(mean, std), 4000
+    drawn = torch.tensor([time(s) for s in streams(n)], dtype=torch.float64)
+    logits = drawn.logit()
+    assert logits.mean().item() == pytest.approx(mean, abs=4 * std / math.sqrt(n))
+    assert logits.std().item() == pytest.approx(std, rel=4 / math.sqrt(2 * n))
+    for share in (0.1, 0.4, 0.75):
+        wanted = share_below(share, mean, std)
+        error = 4 * math.sqrt(wanted * (1 - wanted) / n)
+        assert (drawn < share).double().mean().item() == pytest.approx(wanted, abs=error)
+
+
+def test_a_time_is_below_one():
+    time = logit_normal(50.0, 0.1)  # its sigmoid is 1 in float64
+    assert all(0.999 < time(s) < 1 for s in streams(20))
+    x0, model = torch.zeros(3, 1, 1, 1), Watched()
+    noise_objective(x0, STEPS, time=time)(model, streams(20))
+    assert (model.seen[0][1] == 19).all()
+
+
+def test_times_of_the_objective_are_the_ones_that_are_drawn():
+    x0, model, weight = draws(6, 1, 4, 5), Watched(), torch.arange(1.0, 21.0)
+    loss = noise_objective(x0, STEPS, weight, time=logit_normal(-0.4, 1.3))(model, streams(30))
+    xt, times, _ = model.seen[0]
+    total = 0.0
+    for i in range(30):
+        numbers = stream(5, 3, i)
+        row, logit = numbers.integers(6), numbers.normal(-0.4, 1.3)
+        t = int(20 / (1 + math.exp(-logit)))
+        noise = torch.from_numpy(numbers.standard_normal((1, 4, 5), np.float32))
+        kept = STEPS.alpha_bar[t].item()
+        torch.testing.assert_close(xt[i], kept**0.5 * x0[row] + (1 - kept) ** 0.5 * noise)
+        assert times[i] == t
+        total += (t + 1) * (noise - 0.25).square().mean() / 30
+    torch.testing.assert_close(loss, total)
+
+
+def test_digits_ddpm_learns_where_digits_are_decided(monkeypatch):
+    monkeypatch.setattr(
+        digits_tasks, "mnist", lambda split, drop_offline: (torch.zeros(5, 1, 2, 3), None)
+    )
+    model, n = Watched(), 3000
+    loss = digits_tasks.noise(torch.device("cpu"))(model, streams(n))
+    xt, t, _ = model.seen[0]
+    middle = ((t >= 200) & (t < 600)).double().mean().item()
+    wanted = share_below(0.6, *digits_tasks.DECIDED) - share_below(0.2, *digits_tasks.DECIDED)
+    assert wanted > 0.55  # 0.4 if each t were as likely
+    assert middle == pytest.approx(wanted, abs=4 * math.sqrt(wanted * (1 - wanted) / n))
+    # No weights: x_t is all noise, scaled.
+    noise = xt / (1 - recipes.ddpm_schedule().alpha_bar[t]).sqrt().view(-1, 1, 1, 1)
+    torch.testing.assert_close(loss.double(), (noise - 0.25).square().mean(), rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("std", [0, -1.0, math.inf, math.nan])
+def test_times_must_vary(std):
+    with pytest.raises(ValueError, match=f"std: expected a number above 0, came {std}"):
+        logit_normal(0.0, std)
 
 
 @pytest.mark.parametrize("null", [None, 2])
