@@ -2,6 +2,7 @@
 
 import math
 from itertools import count
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -102,13 +103,9 @@ def test_one_in_ten_is_dropped_in_the_recipe(monkeypatch):
     assert recipes.find("digits-cond").model.num_class_embeds == 11
 
 
-def normal_below(z):
-    return (1 + math.erf(z / math.sqrt(2))) / 2
-
-
 def share_below(share, mean, std):
     """Of times whose logit is normal, how many are below: the integral, in closed form."""
-    return normal_below((math.log(share / (1 - share)) - mean) / std)
+    return NormalDist(mean, std).cdf(math.log(share / (1 - share)))
 
 
 @pytest.mark.parametrize(("mean", "std"), [(0.0, 1.0), (-0.7, 0.5), (1.2, 1.8)])
