@@ -22,6 +22,7 @@ class Settings:
         learning_rate: of AdamW at its highest: it rises linearly, then falls as a cosine to 0.
         warmup: updates in which it rises.
         weight_decay: of AdamW.
+        beta2: of AdamW: what its mean of squared gradients keeps in each update.
         ema_decay: of the moving average of the weights, when warm.
         clip_norm: largest norm of the gradient.
         seed: of everything random.
@@ -43,6 +44,7 @@ class Settings:
     learning_rate: float | int = 1e-3
     warmup: int = 100
     weight_decay: float | int = 0.0
+    beta2: float | int = 0.999
     ema_decay: float | int = 0.999
     clip_norm: float | int = 1.0
     seed: int = 0
@@ -60,8 +62,9 @@ class Settings:
         for name in ("learning_rate", "clip_norm"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name}: expected a number above 0, came {getattr(self, name)}")
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"ema_decay: expected from 0 to below 1, came {self.ema_decay}")
+        for name in ("ema_decay", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected from 0 to below 1, came {getattr(self, name)}")
         if not 0 <= self.weight_decay < math.inf:
             raise ValueError(f"weight_decay: expected 0 or more, came {self.weight_decay}")
         if self.precision not in PRECISIONS:

@@ -44,6 +44,7 @@ class State:
         optimizer = torch.optim.AdamW(
             model.parameters(),
             lr=settings.learning_rate,
+            betas=(0.9, settings.beta2),
             weight_decay=settings.weight_decay,
             fused=True,
         )

@@ -38,14 +38,14 @@ def weights(fitted):
 def test_it_is_adamw_by_hand():
     settings = Settings(
         steps=6, batch_size=4, learning_rate=0.1, warmup=2, weight_decay=0.1, ema_decay=0.5,
-        clip_norm=0.05, seed=3,
+        clip_norm=0.05, seed=3, beta2=0.8,
     )  # fmt: skip
     model = nn.Linear(3, 2)
     twin = nn.Linear(3, 2)
     twin.load_state_dict(model.state_dict())
     fitted = fit(model, objective, settings, progress=False)
 
-    optimizer = torch.optim.AdamW(twin.parameters(), lr=0.1, weight_decay=0.1)
+    optimizer = torch.optim.AdamW(twin.parameters(), lr=0.1, betas=(0.9, 0.8), weight_decay=0.1)
     average = [p.detach().clone() for p in twin.parameters()]
     for step in range(6):
         rise = min(1, (step + 1) / 3)
@@ -415,6 +415,7 @@ def test_the_bar_shows_loss_and_rate(capsys):
         ({"learning_rate": 0}, "learning_rate: "),
         ({"learning_rate": float("nan")}, "learning_rate: "),
         ({"ema_decay": 1}, "ema_decay: "),
+        ({"beta2": 1}, "beta2: "),
         ({"clip_norm": -1}, "clip_norm: "),
         ({"weight_decay": -1}, "weight_decay: "),
         ({"warmup": -1}, "warmup: "),
