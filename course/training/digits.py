@@ -20,7 +20,7 @@ CLASSES = 10
 NO_CLASS = CLASSES  # the row behind those of the classes
 SAMPLER = "DDIM, 50 steps, eta 0, x_0 clipped, seed 0"
 SCALES = (1, 3)
-DECIDED = (-0.2, 0.9)  # mean and standard deviation of the logit of t / T, see `logit_normal`
+DECIDED = (-0.2, 0.7)  # mean and standard deviation of the logit of t / T, see `logit_normal`
 LEVELS = (0, 100, 200, 300, 400, 500, 600, 700, 800, 900, 999)
 
 

@@ -104,7 +104,7 @@ class Recipe:
 
 
 LDM = Settings(steps=18_000, batch_size=96, learning_rate=1.5e-3, warmup=200, precision="bfloat16")
-DDPM = Settings(steps=28_000, batch_size=32, learning_rate=1.5e-3, warmup=200, precision="bfloat16")
+DDPM = Settings(steps=26_500, batch_size=32, learning_rate=1.5e-3, warmup=200, precision="bfloat16")
 COMPILED = {"compile": True, "channels_last": True, "workers": 4}
 # What about ten minutes of one thread are enough for, by f.
 LDM_STEPS = {1: 1500, 2: 2000, 4: 2700, 8: 6400}
