@@ -104,7 +104,7 @@ class Recipe:
 
 
 LDM = Settings(steps=18_000, batch_size=96, learning_rate=1.5e-3, warmup=200, precision="bfloat16")
-DDPM = Settings(steps=26_500, batch_size=32, learning_rate=1.5e-3, warmup=200, precision="bfloat16")
+DDPM = Settings(steps=28_000, batch_size=32, learning_rate=1.5e-3, warmup=200, precision="bfloat16")
 COMPILED = {"compile": True, "channels_last": True, "workers": 4}
 # What about ten minutes of one thread are enough for, by f.
 LDM_STEPS = {1: 1500, 2: 2000, 4: 2700, 8: 6400}
@@ -122,7 +122,7 @@ RECIPES = {
             "digits-ddpm",
             "Draws digits: the noise predictor of DDPM on MNIST, 28 x 28.",
             DIGITS_UNET,
-            replace(DDPM, beta2=0.99),
+            replace(DDPM, steps=26_500, beta2=0.99),
             gpu=COMPILED | {"batch_size": 128},
         ),
         Recipe(
